@@ -1,0 +1,73 @@
+"""Errors of the ground floor, and the base of every error that the project raises on purpose.
+
+UnasError
+├── UnitError                 a quantity without a unit, or with an unknown one
+├── OpSpecError               a key that cannot be read
+├── UnknownNameError          no device or runtime of that name
+├── MissingDependencyError    a library that is not installed
+├── MissingDeviceError        a device that is not there
+├── DeviceLostError           a device that went away while measuring
+├── ConversionError           a module that a runtime cannot take
+└── FileError                 a file that cannot be read or written
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UnasError(Exception):
+    """Base of every error that this project raises on purpose.
+
+    Args:
+        what: What is wrong, in one sentence, with the value that was seen.
+        mend: What the reader can do about it, preferably a command to paste.
+
+    Attributes:
+        misuse: Whether the words of the call are wrong (exit code 2), rather than the world (exit code 1).
+    """
+
+    misuse: ClassVar[bool] = False
+
+    def __init__(self, what: str, *, mend: str) -> None:
+        super().__init__(f"{what}\n  mend: {mend}")
+        self.what = what
+        self.mend = mend
+
+
+class UnitError(UnasError, ValueError):
+    """A quantity without a unit, or with one that is not known."""
+
+    misuse = True
+
+
+class OpSpecError(UnasError, ValueError):
+    """A key that does not have the form of an operation's key."""
+
+    misuse = True
+
+
+class UnknownNameError(UnasError, LookupError):
+    """No device or runtime has that name."""
+
+    misuse = True
+
+
+class MissingDependencyError(UnasError, ImportError):
+    """A library that is needed is not installed."""
+
+
+class MissingDeviceError(UnasError):
+    """The device that was asked for is not there."""
+
+
+class DeviceLostError(UnasError, ConnectionError):
+    """The device went away while it was being measured; what was measured is kept."""
+
+
+class ConversionError(UnasError):
+    """A runtime cannot take this module."""
+
+
+class FileError(UnasError, OSError):
+    """A file that cannot be read or written: a full disk, a folder without permission."""

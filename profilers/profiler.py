@@ -1,0 +1,184 @@
+"""Profiler: one runtime on one device, between ``open`` and ``close``."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from profilers.measurement import Measurement
+from profilers.opspec import OpSpec
+from profilers.timing import Sample, TimingRule, calls_per_block, corrected_ms, interleave
+from profilers.workload import Workload
+
+
+def _sentinel_module() -> Any:
+    from torch import nn
+
+    return nn.Conv2d(16, 16, 3, padding=1)
+
+
+SENTINEL = Workload(OpSpec("sentinel", {"kernel": 3, "out": 16}, (1, 16, 32, 32)), _sentinel_module)
+"""An operation that is the same in every table, timed between all others."""
+
+
+class Profiler(ABC):
+    """Times workloads on one device.
+
+    A subclass fills in the methods with an underscore and is final; nobody overrides the others, so what they
+    promise holds for every profiler there is. ``profilers.testing`` has these promises as tests.
+
+    Attributes:
+        device: What the user called the device (``cpu``, ``sim:phone``).
+        runtime: What runs there (``onnxruntime``).
+        threads: Threads that an operation may use.
+    """
+
+    device: str
+    runtime: str
+    threads: int
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, int] = {}
+        self._is_open = False
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Start what is needed; called once per opening."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Stop it, whatever happened before."""
+
+    @abstractmethod
+    def _load(self, workload: Workload) -> None:
+        """Make the workload ready to be timed under its key."""
+
+    def _load_artifact(self, workload: Workload, path: Path) -> None:
+        """The same from a file of this runtime; a device that runs no files goes by the workload."""
+        del path
+        self._load(workload)
+
+    @abstractmethod
+    def _time_s(self, key: str, calls: int) -> float:
+        """Seconds that this many calls take, after one that is not counted."""
+
+    def _unload(self, key: str) -> None:  # noqa: B027 - a device without memory has nothing to free
+        """Forget a workload."""
+
+    def _begin(self, label: str) -> None:  # noqa: B027 - most devices need not know
+        """A session of samples begins; for devices that have to know."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str | int]:
+        """What makes two openings the same device."""
+
+    @abstractmethod
+    def environment(self) -> dict[str, Any]:
+        """The device's state, for the record."""
+
+    @property
+    def clock_s(self) -> Any:
+        """The clock that limits refer to."""
+        return time.monotonic
+
+    @final
+    def __enter__(self) -> Self:
+        if not self._is_open:
+            self._open()
+            self._is_open = True
+        return self
+
+    @final
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        self._loaded.clear()
+        self._close()
+
+    @final
+    def load(self, workloads: Iterable[Workload], rule: TimingRule) -> Iterator[str]:
+        """Makes workloads ready and finds how many calls a sample needs; yields each key when it is."""
+        self._refuse_closed()
+        for workload in workloads:
+            if workload.key not in self._loaded:
+                self._load(workload)
+                self._loaded[workload.key] = calls_per_block(self._time_s, workload.key, rule)
+            yield workload.key
+
+    @final
+    def load_artifact(self, workload: Workload, path: Path, rule: TimingRule) -> None:
+        """Makes a file of this runtime ready under the workload's key: what ships is then what is timed."""
+        self._refuse_closed()
+        self._load_artifact(workload, path)
+        self._loaded[workload.key] = calls_per_block(self._time_s, workload.key, rule)
+
+    def _refuse_closed(self) -> None:
+        if not self._is_open:
+            raise ValueError(f"profiler {self.device} is not open; use it as `with profiler:`")
+
+    @final
+    def unload(self, keys: Iterable[str]) -> None:
+        """Frees what these workloads hold on the device."""
+        for key in keys:
+            if self._loaded.pop(key, None) is not None:
+                self._unload(key)
+
+    @final
+    def sample(
+        self, keys: Iterable[str], rule: TimingRule, *, label: str = "", have: Mapping[str, int] | None = None
+    ) -> Iterator[Sample]:
+        """Interleaved samples of loaded keys, with the sentinel between them, until the rule is met.
+
+        Args:
+            keys: Loaded before.
+            rule: When to stop.
+            label: Names the session; the order of the samples depends on it.
+            have: Samples that keys have from before.
+        """
+        keys = list(keys)
+        for _ in self.load([SENTINEL], rule):
+            pass
+        self._begin(label)
+        calls = {key: self._loaded[key] for key in (*keys, SENTINEL.key)}
+        warm_s = 0.0
+        while warm_s < rule.warmup_s:
+            warm_s += self._time_s(SENTINEL.key, calls[SENTINEL.key])
+        yield from interleave(
+            self._time_s, calls, rule=rule, seed=label, sentinel=SENTINEL.key, have=have, clock_s=self.clock_s
+        )
+
+    @final
+    def measure_all(
+        self, workloads: Iterable[Workload], rule: TimingRule | None = None, *, label: str = ""
+    ) -> dict[str, Measurement]:
+        """All workloads, interleaved; raises ``DeviceLostError`` if the device goes away."""
+        rule = rule or TimingRule()
+        keys = list(self.load(workloads, rule))
+        return measurements(list(self.sample(keys, rule, label=label)))
+
+    @final
+    def measure(self, workload: Workload, rule: TimingRule | None = None) -> Measurement:
+        """One workload."""
+        return self.measure_all([workload], rule)[workload.key]
+
+
+def measurements(samples: list[Sample]) -> dict[str, Measurement]:
+    """The measurements that the samples of one session make."""
+    corrected = corrected_ms(samples)
+    raw: dict[str, list[Sample]] = {}
+    for sample in samples:
+        raw.setdefault(sample.key, []).append(sample)
+    return {
+        key: Measurement(
+            key=key,
+            samples_ms=tuple(sample.ms for sample in group),
+            corrected_ms=tuple(corrected[key].tolist()),
+            calls=group[0].calls,
+        )
+        for key, group in raw.items()
+    }

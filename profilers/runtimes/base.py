@@ -1,0 +1,81 @@
+"""Runtime and Engine: the one path by which a module becomes something that runs and is timed.
+
+What ``profile`` times, ``export`` writes and ``verify`` measures goes through the same runtime.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = npt.NDArray[Any]
+
+
+class Engine(ABC):
+    """A loaded artifact with an input in place."""
+
+    @abstractmethod
+    def bind(self, x: Array) -> Callable[[], object]:
+        """Puts the input in place and returns the call to be timed, which does nothing else."""
+
+    @abstractmethod
+    def run(self, x: Array) -> Array:
+        """The output for this input."""
+
+    @final
+    def timer(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], float]:
+        """``calls -> seconds`` on a fixed random input.
+
+        Random, since zeros and denormals take another time. One call before is not counted: it brings code and
+        weights of this operation back after others ran.
+        """
+        call = self.bind(np.random.default_rng(0).standard_normal(shape).astype(dtype))
+
+        def time_s(calls: int) -> float:
+            call()
+            begin = time.perf_counter()
+            for _ in range(calls):
+                call()
+            return time.perf_counter() - begin
+
+        return time_s
+
+
+class Runtime(ABC):
+    """Makes artifacts of modules and engines of artifacts.
+
+    Attributes:
+        name: As in ``--runtime``.
+        suffix: Of its artifacts.
+        packages: Whose versions belong in a table's header.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def convert(self, module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+        """Writes the artifact of the module in evaluation mode; raises ``ConversionError`` where it cannot."""
+
+    @abstractmethod
+    def load(self, path: Path, threads: int) -> Engine:
+        """Loads an artifact, here and now."""
+
+    @final
+    def compile(self, module: nn.Module, shape: tuple[int, ...], *, threads: int = 1) -> Engine:
+        """Convert and load, for one use in this process."""
+        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
+            path = Path(folder) / f"module{self.suffix}"
+            self.convert(module, shape, path)
+            return self.load(path, threads)
