@@ -1,0 +1,189 @@
+"""Fill a table: plan, interleave, journal, resume."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from latency_tables import storage
+from latency_tables.calibration import fit
+from latency_tables.table import ANCHOR, MAX_NOISE_FLOOR, NETWORK, LatencyTable, Row
+from profilers.profiler import SENTINEL, Profiler
+from profilers.timing import TimingRule
+from profilers.workload import Workload
+
+EXTENSIONS = 2
+"""How often a table that is still too noisy is given as many rounds again."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Something to measure and what it is for: ``op``, ``anchor`` or ``network``."""
+
+    workload: Workload
+    role: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a profile is: ``stage`` is ``convert`` or ``measure``."""
+
+    stage: str
+    done: int
+    total: int
+    key: str
+
+
+def fill(
+    path: Path, subject: str, plan: Sequence[Planned], profiler: Profiler, rule: TimingRule, *, more: bool = False
+) -> Iterator[Progress]:
+    """Measures what the table at ``path`` does not have yet, writing every sample as it is taken.
+
+    Anchors are measured again in every session, so that sessions can be compared. Killed, it goes on where it
+    was. At the end rows that are unstable are measured again, the table is calibrated and written whole.
+
+    Args:
+        path: The table; made if there is none.
+        subject: What the table is for, in words.
+        plan: What it should have.
+        profiler: Open.
+        rule: When a row is good enough.
+        more: Measure everything again, in addition.
+
+    Raises:
+        ForeignTableError: If the table is of another device, runtime or number of threads.
+    """
+    with storage.journal(path) as journal:
+        if path.stat().st_size == 0:
+            journal.append(_header(subject, plan, profiler))
+        table = LatencyTable.load(path)
+        table.refuse_foreign(profiler.fingerprint(), profiler.runtime, profiler.threads)
+        for number in range(EXTENSIONS + 1):
+            if number == 0 and not more:
+                due, have = _due(table, plan, rule)
+            elif number == 0 or table.noise_floor > MAX_NOISE_FLOOR:
+                due, have = list(plan), {}
+            elif unstable := [p for p in plan if p.workload.key in _unstable(table)]:
+                due, have = unstable, {}
+            else:
+                break
+            if due:
+                yield from _session(journal, table, plan, due, have, profiler, rule)
+                table = LatencyTable.load(path)
+        networks = (*table.keys(ANCHOR), *table.keys(NETWORK))
+        if networks:
+            table.calibration = fit(
+                table.observed([(key, table.rows[key].parts) for key in networks], table.measurements)
+            )
+        table.save()
+
+
+def _unstable(table: LatencyTable) -> set[str]:
+    return {key for key, found in table.measurements.items() if found.flags}
+
+
+def _due(table: LatencyTable, plan: Sequence[Planned], rule: TimingRule) -> tuple[list[Planned], dict[str, int]]:
+    """What lacks samples, and how many each of these has."""
+    counts: Counter[str] = Counter()
+    for samples in table.samples.values():
+        counts.update(sample.key for sample in samples if not sample.drifted)
+    missing = [planned for planned in plan if counts[planned.workload.key] < rule.min_rounds]
+    return missing, {planned.workload.key: counts[planned.workload.key] for planned in missing}
+
+
+def _session(
+    journal: storage.Journal,
+    table: LatencyTable,
+    plan: Sequence[Planned],
+    due: Sequence[Planned],
+    have: dict[str, int],
+    profiler: Profiler,
+    rule: TimingRule,
+) -> Iterator[Progress]:
+    anchors = [planned for planned in plan if planned.role == ANCHOR and planned not in due]
+    wanted = {planned.workload.key: planned for planned in (*due, *anchors)}
+    for done, key in enumerate(profiler.load([planned.workload for planned in wanted.values()], rule)):
+        yield Progress("convert", done + 1, len(wanted), key)
+    number = 1 + max((record["session"] for record in table.sessions), default=-1)
+    label = f"{table.header['subject']} session {number}"
+    journal.append(
+        {
+            "record": "session",
+            "session": number,
+            "label": label,
+            "created": _now(),
+            "environment": profiler.environment(),
+        }
+    )
+    known = set(table.rows)
+    total, done = len(wanted) * rule.max_rounds - sum(have.values()), 0
+    for sample in profiler.sample(wanted, rule, label=label, have=have):
+        if sample.key not in known:
+            planned = wanted.get(sample.key, Planned(SENTINEL, "sentinel"))
+            journal.append(_row(planned, sample.calls).to_record())
+            known.add(sample.key)
+        journal.append(
+            {
+                "record": "sample",
+                "session": number,
+                "key": sample.key,
+                "ms": sample.ms,
+                "tick": sample.tick,
+                "drifted": sample.drifted,
+            }
+        )
+        if sample.key in wanted and not sample.drifted:
+            done += 1
+            yield Progress("measure", done, total, sample.key)
+
+
+def _row(planned: Planned, calls: int) -> Row:
+    workload = planned.workload
+    parts = tuple(part.key for part in workload.parts)
+    return Row(workload.key, planned.role, calls, workload.cost.macs, workload.cost.params, parts)
+
+
+def _header(subject: str, plan: Sequence[Planned], profiler: Profiler) -> storage.Record:
+    return {
+        "record": "header",
+        "schema": storage.SCHEMA,
+        "subject": subject,
+        "device": profiler.device,
+        "fingerprint": profiler.fingerprint(),
+        "runtime": profiler.runtime,
+        "threads": profiler.threads,
+        "precision": plan[0].workload.op.dtype,
+        "units": {"time": "ms"},
+        "created": _now(),
+        "environment": profiler.environment(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def quick(rule: TimingRule) -> TimingRule:
+    """A rule for measuring a few networks between other work: the same blocks, a third of the rounds."""
+    return replace(rule, min_rounds=rule.min_rounds // 2, max_rounds=rule.max_rounds // 3, warmup_s=0.05)
+
+
+def describe(table: LatencyTable) -> dict[str, Any]:
+    """The header's fields and what the table is worth, for people and for programs."""
+    calibration = table.calibration
+    return {
+        **{name: value for name, value in table.header.items() if name != "record"},
+        "path": str(table.path),
+        "hash": table.hash,
+        "sessions": len(table.sessions),
+        "rows_measured": len(table.measurements),
+        "unstable": sum(bool(found.flags) for found in table.measurements.values()),
+        "noise_floor": table.noise_floor,
+        "calibration": {
+            name: value for name, value in calibration.to_record().items() if name not in ("record", "residuals")
+        },
+    }

@@ -1,0 +1,142 @@
+"""The file of a table: JSON lines, appended as measured, so that it is its own journal.
+
+Records, one a line:
+
+* ``header``: schema, subject, device, runtime, threads, precision, units, environment, creation time
+* ``session``: a stretch of measuring without a break, with the state of the machine
+* ``row``: one operation or network (key, role, calls, arithmetic, parts); in a finished table with its samples
+* ``sample``: one timed block of a row, while measuring
+* ``calibration``: whole networks against sums
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latency_tables.errors import BusyTableError, DamagedTableError
+from profilers.files import explained, read_text, write_atomic
+
+SCHEMA = 1
+Record = dict[str, Any]
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "header": {"schema": int, "subject": str, "device": str, "fingerprint": dict, "runtime": str, "threads": int,
+               "precision": str, "units": dict, "created": str, "environment": dict},
+    "session": {"session": int, "label": str, "created": str, "environment": dict},
+    "row": {"key": str, "role": str, "calls": int, "macs": int, "params": int, "parts": list},
+    "sample": {"session": int, "key": str, "ms": (int, float), "tick": int, "drifted": bool},
+    "calibration": {"model": str, "scale": (int, float), "per_op_ms": (int, float), "intercept_ms": (int, float)},
+}  # fmt: skip
+"""What a record of each kind has at least."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file as it was read.
+
+    Attributes:
+        header: The first record.
+        records: All others, in order.
+        torn: Bytes of an unfinished last line, which a kill leaves; they are dropped when writing goes on.
+    """
+
+    header: Record
+    records: tuple[Record, ...]
+    torn: int
+
+
+def read(path: Path) -> Content:
+    """Reads a table; tolerates an unfinished last line and nothing else.
+
+    Raises:
+        FileError: If it cannot be read.
+        DamagedTableError: If it is not a table.
+    """
+    text = read_text(path)
+    whole, _, rest = text.rpartition("\n")
+    records = [_record(path, number, line) for number, line in enumerate(whole.split("\n"), 1) if whole]
+    if not records or records[0]["record"] != "header":
+        raise DamagedTableError(
+            f"{path} is not a latency table: it does not begin with a header",
+            mend=f"measure a new one: unas-hw profile --table {path.with_name('new.jsonl')}",
+        )
+    if records[0]["schema"] != SCHEMA:
+        raise DamagedTableError(
+            f"{path} has schema {records[0]['schema']}, this version reads {SCHEMA}", mend="pip install -U unas-hw"
+        )
+    return Content(records[0], tuple(records[1:]), len(rest.encode()))
+
+
+def _record(path: Path, number: int, line: str) -> Record:
+    try:
+        record = json.loads(line)
+        fields = FIELDS[record["record"]]
+        wrong = [name for name, kind in fields.items() if not isinstance(record[name], kind)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {record[wrong[0]]!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedTableError(
+            f"{path}, line {number} is not a record of a latency table: {type(error).__name__} {error}",
+            mend=f"keep what is before it: head -n {number - 1} {path} > rescued.jsonl"
+            if number > 1
+            else f"measure a new one: unas-hw profile --table {path.with_name('new.jsonl')}",
+        ) from error
+    checked: Record = record
+    return checked
+
+
+def write(path: Path, header: Record, records: Iterable[Record]) -> None:
+    """Writes a whole table at once."""
+    write_atomic(path, "".join(_line(record) for record in (header, *records)))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+class Journal:
+    """A table that is open for appending."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def append(self, record: Record) -> None:
+        """One record, on disk when this returns as far as this process is concerned: a kill loses nothing."""
+        data = _line(record).encode()
+        with explained(self._path):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+@contextmanager
+def journal(path: Path) -> Iterator[Journal]:
+    """Opens a table for appending, alone; an unfinished last line is cut off first.
+
+    Raises:
+        FileError: If the folder or file cannot be written.
+        BusyTableError: If another process has it open for appending.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyTableError(
+                f"{path} is being written by another process", mend="wait for it, or give --table"
+            ) from None
+        with explained(path):
+            size = os.fstat(descriptor).st_size
+            if size and (content := read(path)).torn:
+                os.ftruncate(descriptor, size - content.torn)
+        yield Journal(path, descriptor)
+    finally:
+        os.close(descriptor)
