@@ -1,0 +1,1 @@
+"""Search for networks that meet a latency on a device."""

@@ -1,0 +1,135 @@
+"""Export and verify: a run's network as a file, compared with the network and measured against the budget."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from profilers.devices.local import LocalProfiler
+from profilers.registry import find_runtime, open_profiler
+from profilers.timing import TimingRule
+from unas_hw.errors import ExportError
+from unas_hw.export import FORMATS, Format, find_format
+from unas_hw.jobs.artifact import Context, open_run
+from unas_hw.meter import Meter, Reading
+from unas_hw.network import load_network
+from unas_hw.progress import Job, Step
+from unas_hw.training import accuracy
+from unas_hw.verify import Check, Verdict, budget_missed, latency_checks, onnx_checks, parity
+
+IMAGES = 256
+REPORT = "report.json"
+
+
+def export(name: str | None, format_name: str | None, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
+    """Writes the network of a run (the last one by default) and verifies the file.
+
+    Returns:
+        As ``verify``.
+    """
+    context = open_run(name)
+    fmt = find_format(format_name, context.table.header["runtime"])
+    network = load_network(context.run, context.space)
+    path = context.run.path / "export" / f"model{fmt.suffix}"
+    path.parent.mkdir(exist_ok=True)
+    yield Step(f"export {fmt.name}", 0, 1)
+    fmt.write(network, context.space.input_shape, path)
+    return (yield from _verify(context, fmt, path, network, rule or TimingRule()))
+
+
+def verify(name: str | None, format_name: str | None = None, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
+    """Verifies what a run has exported, the last format first.
+
+    Returns:
+        ``passed``, ``format``, ``path``, ``max_abs_error``, ``top1_agreement``, ``predicted_ms``,
+        ``measured_ms``, ``budget_ms``, ``checks``, and ``budget_missed``: whether nothing else failed.
+    """
+    context = open_run(name)
+    folder = context.run.path / "export"
+    found = sorted(folder.glob("model.*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    wanted = [path for path in found if format_name in (None, _format_of(path).name)]
+    if not wanted:
+        raise ExportError(f"{folder} holds no exported model", mend=f"unas-hw export --run {context.run.path.name}")
+    network = load_network(context.run, context.space)
+    return (yield from _verify(context, _format_of(wanted[0]), wanted[0], network, rule or TimingRule()))
+
+
+def _format_of(path: Path) -> Format:
+    return next(fmt for fmt in FORMATS.values() if fmt.suffix == path.suffix)
+
+
+def _verify(context: Context, fmt: Format, path: Path, network: nn.Module, rule: TimingRule) -> Job[dict[str, Any]]:
+    checks: list[Check] = []
+    if fmt.name == "onnx":
+        yield Step("check the file", 0, 1)
+        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
+            profiled = Path(folder) / "profiled.onnx"
+            find_runtime("onnxruntime").convert(network, context.space.input_shape, profiled)
+            checks += onnx_checks(path, profiled)
+    yield Step("compare outputs", 0, 1)
+    checks += _parity(context, fmt, path, network)
+    yield Step("measure", 0, 1)
+    reading = _measure(context, path, rule)
+    result = context.run.read_json("result.json")
+    checks += latency_checks(reading.judged_ms, result["predicted_ms"], result["budget_ms"])
+    report = {
+        **_report(fmt, path, Verdict(tuple(checks)), reading, result),
+        "architecture": str(context.architecture),
+        "test_accuracy": accuracy(network, context.data.test),
+        "run": str(context.run.path),
+    }
+    context.run.write_json(f"export/{REPORT}", report)
+    return report
+
+
+def _parity(context: Context, fmt: Format, path: Path, network: nn.Module) -> Iterator[Check]:
+    workload = context.space.workload(context.architecture)
+    batch = context.space.input_shape[0]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4 * batch, *context.space.input_shape[1:], generator=generator)
+    sizes = {"real images": context.data.test.x[:IMAGES], "random images": noise}
+    with LocalProfiler(fmt.runtime, context.table.header["threads"]) as engine, torch.inference_mode():
+        engine.load_artifact(workload, path, TimingRule())
+        for where, images in sizes.items():
+            images = images[: len(images) // batch * batch]
+            parts = images.split(batch) if fmt.name != "onnx" else (images,)
+            seen = np.concatenate([engine.run(workload.key, part.numpy()) for part in parts])
+            yield from parity(network(images).numpy(), seen, where)
+        if fmt.name == "onnx":
+            one = engine.run(workload.key, noise[:1].numpy())
+            yield from parity(network(noise[:1]).numpy(), one, "batch of 1")
+
+
+def _measure(context: Context, path: Path, rule: TimingRule) -> Reading:
+    header = context.table.header
+    workload = context.space.workload(context.architecture)
+    with open_profiler(header["device"], runtime=header["runtime"], threads=header["threads"]) as profiler:
+        meter = Meter(context.space, context.table, profiler, percentile=context.run.config["percentile"])
+        profiler.load_artifact(workload, path, rule)
+        return meter.read([workload], label="verify", rule=rule)[0]
+
+
+def _report(fmt: Format, path: Path, verdict: Verdict, reading: Reading, result: dict[str, Any]) -> dict[str, Any]:
+    errors = [check.seen for check in verdict.checks if check.name.startswith("max_abs_error")]
+    disagreements = [check.seen for check in verdict.checks if check.name.startswith("top1_disagreement")]
+    return {
+        "passed": bool(verdict),
+        "format": fmt.name,
+        "path": str(path),
+        "max_abs_error": max(errors, default=math.inf),
+        "top1_agreement": 1 - max(disagreements, default=math.inf),
+        "predicted_ms": result["predicted_ms"],
+        "measured_ms": reading.judged_ms,
+        "raw_ms": reading.raw_ms,
+        "anchor_scale": reading.anchor_scale,
+        "budget_ms": result["budget_ms"],
+        "budget_missed": budget_missed(verdict.checks),
+        "checks": [check.to_json() for check in verdict.checks],
+    }

@@ -1,0 +1,79 @@
+"""Predict: what one network would take, without measuring it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from latency_tables.home import find_table, last_tables
+from latency_tables.table import OP, LatencyTable
+from unas_hw.jobs.profile import space_for
+from unas_hw.latency_model import predict
+from unas_hw.space import SearchSpace
+from unas_hw.spaces import find_space
+
+
+def predict_network(
+    architecture: str,
+    *,
+    space: str | None = None,
+    table: str | None = None,
+    dataset: str | None = None,
+    image_size: int | None = None,
+    batch: int = 1,
+) -> dict[str, Any]:
+    """Predicts one network.
+
+    Args:
+        architecture: ``k3e3,id,...``, with or without ``space:`` before it, or a file that ``search`` wrote.
+        space: By default the one that the architecture names.
+        table: Path or name; by default the last profiled that has the network's operations.
+        dataset: For whose images; by default what the file says, or the images that the space is made for.
+        image_size: Pixels, instead of those.
+        batch: Images at a time.
+
+    Returns:
+        ``predicted_ms``, ``low_ms``, ``high_ms``, ``coverage``, ``params``, ``macs``; the first three are None
+        where there is no table.
+    """
+    found = _space(architecture, space, dataset, image_size, batch)
+    parsed = found.parse(architecture)
+    cost = found.workload(parsed).cost
+    needed = {part.key for part in found.parts(parsed)}
+    chosen = LatencyTable.load(find_table(table)) if table else _covering(needed)
+    nothing = {"predicted_ms": None, "low_ms": None, "high_ms": None, "coverage": 0.0}
+    return {
+        "architecture": str(parsed),
+        "input_shape": list(found.input_shape),
+        "table": str(chosen.path) if chosen else None,
+        **(asdict(predict(found, chosen, parsed)) if chosen else nothing),
+        "params": cost.params,
+        "macs": cost.macs,
+    }
+
+
+def _covering(needed: set[str]) -> LatencyTable | None:
+    return next((table for table in last_tables() if needed <= set(table.keys(OP))), None)
+
+
+def _space(architecture: str, name: str | None, dataset: str | None, image_size: int | None, batch: int) -> SearchSpace:
+    said = _said(architecture)
+    name = name or said.get("space")
+    if dataset is None and image_size is None and batch == 1 and "input_shape" in said and "classes" in said:
+        count, *image = said["input_shape"]
+        return find_space(name or "", image_shape=tuple(image), classes=said["classes"], batch=count)
+    return space_for(name, dataset=dataset, image_size=image_size, batch=batch)
+
+
+def _said(architecture: str) -> dict[str, Any]:
+    """What the text or file says of its space; complaints about it come from reading it as an architecture."""
+    path = Path(architecture)
+    if not path.is_file():
+        return {"space": architecture.partition(":")[0]} if ":" in architecture else {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}

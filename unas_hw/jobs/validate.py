@@ -1,0 +1,61 @@
+"""Validate: a table against whole networks that it has never seen."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+from typing import Any
+
+from latency_tables.calibration import errors
+from latency_tables.table import LatencyTable
+from profilers.profiler import Profiler
+from profilers.timing import TimingRule
+from unas_hw.jobs.profile import plan
+from unas_hw.meter import Meter
+from unas_hw.progress import Job, Step
+from unas_hw.space import SearchSpace
+
+SEED = 2
+
+
+def validate(
+    space: SearchSpace, table: LatencyTable, profiler: Profiler, *, networks: int = 30, rule: TimingRule | None = None
+) -> Job[dict[str, Any]]:
+    """Measures fresh networks, interleaved with the anchors, and compares them with predictions.
+
+    Returns:
+        Errors in percent (see ``latency_tables.calibration.Errors``) with the table's scale and intercept.
+    """
+    rule = rule or TimingRule()
+    known = {planned.workload.key for planned in plan(space)}
+    drawn = (space.workload(each) for each in space.spread(networks + len(known), random.Random(SEED)))
+    fresh = {workload.key: workload for workload in drawn if workload.key not in known}
+    # Every so many of the drawn, which go from small to large.
+    chosen = list(fresh.values())[:: max(1, len(fresh) // networks)][:networks]
+    with profiler:
+        meter = Meter(space, table, profiler)
+        workloads = {each.key: each for each in (*chosen, *meter.anchors)}
+        keys = []
+        for key in profiler.load(workloads.values(), rule):
+            keys.append(key)
+            yield Step("convert", len(keys), len(workloads))
+        samples, total = [], len(keys) * rule.max_rounds
+        for sample in profiler.sample(keys, rule, label="validate"):
+            samples.append(sample)
+            yield Step("measure", min(len(samples), total), total)
+    from profilers.profiler import measurements
+
+    measured = measurements(samples)
+    pairs = [(each.key, [part.key for part in each.parts]) for each in chosen]
+    observed = table.observed(pairs, measured, table.anchor_scale(measured))
+    predicted = table.calibration.latency_ms(observed.sums_ms, observed.operations)
+    found = errors(predicted, observed.measured_ms, observed.noise_floor)
+    return {
+        **asdict(found),
+        "model": table.calibration.model,
+        "scale": table.calibration.scale,
+        "per_op_ms": table.calibration.per_op_ms,
+        "intercept_ms": table.calibration.intercept_ms,
+        "anchor_scale": table.anchor_scale(measured),
+        "table": str(table.path),
+    }

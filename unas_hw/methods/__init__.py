@@ -1,0 +1,1 @@
+"""Ways to search, one file each, readable from top to bottom."""

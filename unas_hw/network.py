@@ -1,0 +1,58 @@
+"""The network that was found, on its own: weights from the supernet, statistics of its own, saved and loaded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unas_hw.errors import RunError
+from unas_hw.runs import Run
+from unas_hw.space import SearchSpace
+from unas_hw.supernet import ChainSupernet, MixedOp, Supernet
+
+
+def inherit(network: nn.Module, supernet: Supernet, path: tuple[int, ...]) -> None:
+    """Copies the weights that the supernet learnt for this path into the network of the same path."""
+    assert isinstance(supernet, ChainSupernet) and isinstance(network, nn.Sequential)
+    choices = iter(path)
+    chosen = [layer.candidates[next(choices)] if isinstance(layer, MixedOp) else layer for layer in supernet.layers]
+    sources = [module for module in chosen if not isinstance(module, nn.Dropout)]  # an identity is no layer there
+    for target, source in zip(network, sources, strict=True):
+        # The supernet has no running statistics; all else has to be there.
+        lacking = target.load_state_dict(source.state_dict(), strict=False)
+        assert not lacking.unexpected_keys and all(
+            "running" in name or "tracked" in name for name in lacking.missing_keys
+        )
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, images: Tensor, batch_size: int = 256) -> None:
+    """Sets the running statistics of batch normalisation to the averages over these images."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    network.train()
+    for batch in images.split(batch_size):
+        network(batch)
+    network.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def save_network(run: Run, name: str, network: nn.Module) -> None:
+    """The network's state as safetensors in the run folder."""
+    run.save_tensors(name, network.state_dict(), {})
+
+
+def load_network(run: Run, space: SearchSpace) -> nn.Module:
+    """The network of a run in evaluation mode, with the weights of ``train``, or of ``search`` before training."""
+    architecture = space.parse(str(run.path / "architecture.json"))
+    for name in ("train/weights.safetensors", "weights.safetensors"):
+        saved = run.load_tensors(name)
+        if saved is not None:
+            network = space.network(architecture)
+            network.load_state_dict(saved[0])
+            return network.eval()
+    raise RunError(f"{run.path} has no weights: its search has not ended", mend="run the same unas-hw search again")

@@ -1,0 +1,24 @@
+"""An optimiser's state as named tensors, for checkpoints without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def to_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """All tensors of the state, as ``prefix.parameter.name``."""
+    state = optimizer.state_dict()["state"]
+    return {f"{prefix}.{index}.{name}": value for index, slots in state.items() for name, value in slots.items()}
+
+
+def from_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of ``to_tensors``, for an optimiser of the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix + "."):
+            _, index, slot = name.split(".")
+            state.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,73 @@
+"""Search spaces by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from unas_hw.errors import UnknownSpaceError
+
+if TYPE_CHECKING:
+    from unas_hw.space import SearchSpace
+
+SMALL_IMAGES = 64
+"""Up to so many pixels the default space is the small one."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One line of the catalogue: what a space is for when nobody says otherwise."""
+
+    summary: str
+    image_shape: tuple[int, int, int]
+    classes: int
+
+
+SPACES: Mapping[str, Listing] = MappingProxyType(
+    {
+        "mbconv": Listing("ProxylessNAS space as in UNAS: 21 inverted residuals", (3, 224, 224), 1000),
+        "mbconv-small": Listing("the same family for 8 to 64 pixels: 9 inverted residuals", (1, 8, 8), 10),
+    }
+)
+
+
+def find_space(
+    name: str, *, image_shape: tuple[int, int, int] | None = None, classes: int | None = None, batch: int = 1
+) -> SearchSpace:
+    """The space of that name for these images; its own defaults for what is left out.
+
+    Args:
+        name: Of ``SPACES``.
+        image_shape: ``(C, H, W)``, square.
+        classes: Outputs of the networks.
+        batch: Images at a time that latencies are for.
+
+    Raises:
+        UnknownSpaceError: If no space is called that, or it does not take such images.
+    """
+    if name not in SPACES:
+        near = get_close_matches(name, SPACES)
+        raise UnknownSpaceError(
+            f"no search space is called {name!r}",
+            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(SPACES)}",
+        )
+    listing = SPACES[name]
+    channels, size, _ = image_shape or listing.image_shape
+    smallest = {"mbconv": 32, "mbconv-small": 8}[name]
+    if size < smallest:
+        raise UnknownSpaceError(
+            f"{name} needs images of at least {smallest} pixels, these have {size}", mend=f"add --image-size {smallest}"
+        )
+    mbconv = import_module("unas_hw.spaces.mbconv")
+    layout = mbconv.UNAS if name == "mbconv" else mbconv.small_layout(size)
+    build: Callable[..., SearchSpace] = mbconv.mbconv
+    return build(name, layout, image_size=size, channels=channels, classes=classes or listing.classes, batch=batch)
+
+
+def default_space(image_size: int) -> str:
+    """The space that suits images of this size."""
+    return "mbconv-small" if image_size <= SMALL_IMAGES else "mbconv"

@@ -1,0 +1,116 @@
+"""Verify: is the artifact the network, and does it keep the promise? A verdict that says why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from profilers.runtimes.base import Array
+from profilers.runtimes.onnx_file import OPSET
+
+MAX_ABS_ERROR = 1e-4
+MAX_DISAGREEMENT = 0.0
+MAX_PREDICTION_ERROR = 15.0
+"""Percent; beyond it the table misleads, whatever the budget says."""
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at; passed while ``seen <= allowed``, so never for NaN."""
+
+    name: str
+    seen: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within what is allowed."""
+        return self.seen <= self.allowed
+
+    def __str__(self) -> str:
+        return f"{'pass' if self.passed else 'FAIL'}  {self.name}: {self.seen:.6g} (allowed {self.allowed:.6g})"
+
+    def to_json(self) -> dict[str, Any]:
+        """For reports."""
+        return {"name": self.name, "seen": self.seen, "allowed": self.allowed, "passed": self.passed}
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one artifact; false if any failed and if nothing was checked."""
+
+    checks: tuple[Check, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.checks)) or "FAIL  nothing was checked"
+
+
+def parity(expected: Array, seen: Array, where: str) -> list[Check]:
+    """Outputs ``(N, classes)`` of the network and of the artifact, on the same images."""
+    if expected.shape != seen.shape:
+        return [Check(f"outputs of another shape ({where})", 1, 0)]
+    disagreement = float((expected.argmax(1) != seen.argmax(1)).mean())
+    return [
+        Check(f"max_abs_error ({where})", float(np.abs(expected - seen).max()), MAX_ABS_ERROR),
+        Check(f"top1_disagreement ({where})", disagreement, MAX_DISAGREEMENT),
+    ]
+
+
+def onnx_checks(path: Path, profiled: Path) -> list[Check]:
+    """The file by itself: valid, one file, the opset asked for, batch free, the same nodes as what was profiled."""
+    import onnx
+
+    errors = 0
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        errors = 1
+    model = onnx.load(path)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    outside = sum(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    fixed = sum(not value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input)
+    return [
+        Check("onnx.checker errors", errors, 0),
+        Check(f"distance from opset {OPSET}", abs(opset - OPSET), 0),
+        Check("weights outside the file", outside, 0),
+        Check("inputs with a fixed batch", fixed, 0),
+        Check("arithmetic nodes unlike the profiled ones", _differing(_nodes(model), _nodes(onnx.load(profiled))), 0),
+    ]
+
+
+_SAME = {"GlobalAveragePool": "ReduceMean", "Hardtanh": "Clip", "MatMul": "Gemm"}
+_ARITHMETIC = {"Conv", "Gemm", "Clip", "Relu", "ReduceMean", "BatchNormalization", "MaxPool", "AveragePool", "Mul"}
+
+
+def _nodes(model: Any) -> Counter[str]:
+    """Arithmetic of the graph; the exporters spell pooling and reshaping in their own ways."""
+    kinds = (_SAME.get(node.op_type, node.op_type) for node in model.graph.node)
+    return Counter(kind for kind in kinds if kind in _ARITHMETIC)
+
+
+def _differing(left: Counter[str], right: Counter[str]) -> int:
+    return ((left - right) + (right - left)).total()
+
+
+def latency_checks(measured_ms: float, predicted_ms: float, budget_ms: float) -> list[Check]:
+    """The promise, and whether the table could have told."""
+    return [
+        Check("measured_ms within the budget", measured_ms, budget_ms),
+        Check("prediction error in percent", abs(predicted_ms / measured_ms - 1) * 100, MAX_PREDICTION_ERROR),
+    ]
+
+
+def budget_missed(checks: Iterable[Check]) -> bool:
+    """Whether the budget is the only check that failed."""
+    failed = [check.name for check in checks if not check.passed]
+    return failed == ["measured_ms within the budget"]
