@@ -1,0 +1,1 @@
+"""The command line: arguments, progress bars, exit codes; installed as ``unas_hw_cli``."""

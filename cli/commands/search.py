@@ -1,0 +1,123 @@
+"""``unas-hw search``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from ..terminal import (
+    BUDGET_NOT_MET,
+    batch_option,
+    device_option,
+    emit,
+    follow,
+    image_size_option,
+    json_option,
+    rounds_option,
+    runtime_option,
+    sheet,
+    space_option,
+    table_option,
+    threads_option,
+)
+
+
+@click.command()
+@click.option(
+    "--latency-budget",
+    required=True,
+    metavar="BUDGET",
+    help="80ms, 80ms@p90, or 50% of the way from fastest to slowest.",
+)
+@space_option
+@click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
+@image_size_option
+@batch_option
+@device_option
+@runtime_option
+@threads_option
+@table_option
+@click.option("--run", metavar="NAME", help="Run folder under runs/; by default named after the settings.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of search.")
+@click.option("--warmup-epochs", type=click.IntRange(0), help="Epochs before, in which only weights learn.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images a step.")
+@click.option("--estimator", metavar="NAME", help="Of the task loss: rebar (UNAS), gumbel or reinforce.")
+@click.option("--measure-every", type=click.IntRange(1), metavar="STEPS", help="Steps between two measured networks.")
+@rounds_option
+@json_option
+def command(
+    latency_budget: str,
+    space: str | None,
+    dataset: str,
+    image_size: int | None,
+    batch: int,
+    device: str | None,
+    runtime: str | None,
+    threads: int | None,
+    table: str | None,
+    run: str | None,
+    rounds: int | None,
+    as_json: bool,
+    **unas: Any,
+) -> None:
+    """Find a network whose own measured latency meets the budget.
+
+    Uses the latency table that was profiled last for the space, and profiles this CPU first if there is none.
+    Interrupted or killed, the same command goes on where it was. Exit code 3 if no network meets the budget.
+    """
+    from latency_tables.home import find_table
+    from profilers.timing import timing_rule
+    from unas_hw.budget import Budget
+    from unas_hw.jobs.search import SearchSettings, search
+    from unas_hw.methods.unas import UnasConfig
+
+    Budget.parse(latency_budget)  # before anything slow
+    settings = SearchSettings(
+        budget=latency_budget,
+        space=space,
+        dataset=dataset,
+        image_size=image_size,
+        batch=batch,
+        device=device,
+        runtime=runtime,
+        threads=threads,
+        table=find_table(table) if table else None,
+        run=run,
+        unas=replace(UnasConfig(), **{name: value for name, value in unas.items() if value is not None}),
+    )
+    result = follow(search(settings, timing_rule(rounds)))
+    emit(result, as_json, _lines(result))
+    if not result["feasible"]:
+        raise SystemExit(BUDGET_NOT_MET)
+
+
+def _lines(result: dict[str, Any]) -> str:
+    from profilers.units import format_ms
+
+    budget = format_ms(result["budget_ms"])
+    if result["run"] is None:
+        low, middle, high = (format_ms(result[f"space_{name}_ms"]) for name in ("min", "median", "max"))
+        return (
+            f"no network of {result['space']} meets {budget}: the fastest takes {low}, the median {middle}, "
+            f"the slowest {high}\n  mend: unas-hw search --latency-budget {result['space_min_ms'] * 1.1:.3g}ms"
+        )
+    lines = {
+        "architecture": result["architecture"],
+        "predicted": format_ms(result["predicted_ms"]),
+        "measured": format_ms(result["measured_ms"]) + moved(result),
+        "budget": budget if result["feasible"] else f"{budget}, NOT MET; this is the nearest that was found",
+        "accuracy": f"{result['valid_accuracy']:.2%} on validation images; unas-hw train retrains it from scratch",
+        "table": result["table"],
+        "run": result["run"],
+    }
+    return sheet(lines)
+
+
+def moved(result: dict[str, Any]) -> str:
+    """Says so where the machine is not what it was when the table was made."""
+    if result["measured_ms"] == result["raw_ms"]:
+        return ""
+    return f" (scaled by {result['anchor_scale']:.3f}: the anchors moved; {result['raw_ms']:.3f} ms as clocked)"

@@ -1,0 +1,103 @@
+"""Progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from unas_hw.progress import Job
+
+Result = TypeVar("Result")
+BUDGET_NOT_MET = 3
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
+space_option = click.option("--space", metavar="NAME", help="Search space; by default what suits the images.")
+device_option = click.option("--device", metavar="DEVICE", help="cpu, gpu or sim:NAME.")
+runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime or torch.")
+threads_option = click.option("--threads", type=click.IntRange(1), help="Threads that a network may use.")
+table_option = click.option("--table", metavar="PATH", help="Latency table, by path or beginning of its name.")
+batch_option = click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Images at a time that latencies are for."
+)
+image_size_option = click.option(
+    "--image-size", type=click.IntRange(1), metavar="PIXELS", help="Resize images to this."
+)
+rounds_option = click.option(
+    "--rounds", type=click.IntRange(4), metavar="N", help="Samples per operation at most; more on noisy machines."
+)
+
+
+def follow(job: Job[Result]) -> Result:
+    """Runs a job to its end with a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description:<38}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar, stage = None, ""
+        while True:
+            try:
+                step = next(job)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            if step.note:
+                console.print(step.note, markup=False, soft_wrap=True)
+            if step.stage != stage or bar is None:
+                if bar is not None:
+                    bars.remove_task(bar)
+                if not console.is_terminal:
+                    console.print(f"{step.stage} ...", markup=False, soft_wrap=True)
+                stage, bar = step.stage, bars.add_task(step.stage, total=step.total)
+            bars.update(bar, completed=step.done, total=step.total)
+
+
+def emit(result: Mapping[str, Any] | list[Any], as_json: bool, lines: str) -> None:
+    """The result: all of it as JSON, or what a person wants to know."""
+    click.echo(json.dumps(_plain(result), indent=2) if as_json else lines)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def sheet(pairs: Mapping[str, object]) -> str:
+    """Names and values in two columns."""
+    width = max(map(len, pairs))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs.items())
+
+
+def table_lines(described: Mapping[str, Any]) -> dict[str, object]:
+    """What a person wants to know of a latency table."""
+    calibration = described["calibration"]
+    errors = calibration["errors"] or {}
+    return {
+        "table": described["path"],
+        "for": described["subject"],
+        "device": f"{described['device']}: {described['fingerprint']['name']}",
+        "runtime": f"{described['runtime']}, {described['threads']} thread(s), {described['precision']}",
+        "measured": f"{described['created']}, {described['sessions']} session(s), {described['rows_measured']} rows",
+        "unstable": described["unstable"],
+        "noise floor": f"{described['noise_floor']:.2f}%",
+        "calibration": f"{calibration['model']}: {calibration['scale']:.4f} * sum "
+        f"+ {calibration['per_op_ms'] * 1e3:.2f} us * operations + {calibration['intercept_ms'] * 1e3:.2f} us",
+        "held-out error": f"{errors['mape']:.2f}% mean, {errors['max_error']:.2f}% worst, "
+        f"Spearman {errors['spearman']:.4f}, {errors['networks']} networks"
+        if errors
+        else "no whole networks were measured",
+    }
