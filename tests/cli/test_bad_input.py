@@ -1,0 +1,172 @@
+"""Bad input gives one clear message with the mend, the right exit code, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+
+from tests.cli.conftest import QUICK, Run, read
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def refused(result: Result, exit_code: int, *words: str) -> None:
+    assert result.exit_code == exit_code, result.output
+    assert result.stdout == ""
+    message = result.stderr[result.stderr.index("Error: ") :]
+    what, mend = message.strip().split("\n")
+    assert mend.startswith("  mend: ")
+    for word in words:
+        assert word in what + mend, message
+
+
+def test_an_unknown_space_names_the_nearest(unas_hw: Run) -> None:
+    refused(unas_hw("profile", "--space", "mbcnov"), 2, "mbcnov", "did you mean 'mbconv'")
+
+
+def test_an_unknown_device_or_runtime_names_the_nearest(unas_hw: Run) -> None:
+    refused(unas_hw("profile", "--device", "cpuu"), 2, "did you mean 'cpu'")
+    refused(unas_hw("profile", "--runtime", "onnxruntim"), 2, "did you mean 'onnxruntime'")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_with_the_mend(unas_hw: Run) -> None:
+    refused(unas_hw("profile", "--device", "gpu"), 1, "no NVIDIA GPU", "unas-hw profile --device cpu")
+
+
+@pytest.mark.parametrize("budget", ["80", "-3ms", "0ms", "nan ms", "80 parsecs", "80ms@p0", "120%", ""])
+def test_a_budget_that_is_none_is_refused_before_anything_is_done(unas_hw: Run, budget: str, folder: Path) -> None:
+    refused(unas_hw("search", "--latency-budget", budget), 2)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_budget_without_a_unit_is_told_the_right_spelling(unas_hw: Run) -> None:
+    refused(unas_hw("search", "--latency-budget", "80"), 2, "'80' has no unit", "80ms")
+
+
+def test_a_table_of_another_device_is_refused(unas_hw: Run, images: str) -> None:
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images, "--table", "phone.jsonl")
+    before = Path("phone.jsonl").read_bytes()
+    words = ("--dataset", images, "--table", "phone.jsonl", "--device", "sim:gpu")
+    refused(unas_hw("search", "--latency-budget", "50%", *words), 1, "phone.jsonl", "sim:phone")
+    refused(unas_hw("profile", *words), 1, "another device")
+    assert Path("phone.jsonl").read_bytes() == before
+
+
+def test_a_table_that_lacks_operations_names_one_and_the_command(unas_hw: Run, images: str) -> None:
+    unas_hw("profile", "--device", "sim:phone", "--table", "digits.jsonl")
+    result = unas_hw("search", "--latency-budget", "50%", "--dataset", images, "--table", "digits.jsonl")
+    refused(
+        result, 1, "has no row for classifier[classes=3]", "the nearest is classifier[classes=10]", "unas-hw profile"
+    )
+
+
+def test_a_table_cut_off_in_its_last_line_goes_on(unas_hw: Run, images: str) -> None:
+    words = ("profile", "--device", "sim:phone", "--dataset", images, "--table", "cut.jsonl", "--json")
+    whole = read(unas_hw(*words))
+    path = Path("cut.jsonl")
+    path.write_bytes(path.read_bytes()[:-40])
+    assert read(unas_hw(*words))["rows_measured"] == whole["rows_measured"]
+
+
+def test_a_table_damaged_in_the_middle_names_the_line_and_is_left_alone(unas_hw: Run) -> None:
+    unas_hw("profile", "--device", "sim:phone", "--table", "cut.jsonl")
+    lines = Path("cut.jsonl").read_text().split("\n")
+    lines[3] = lines[3][:50]
+    damaged = "\n".join(lines)
+    Path("cut.jsonl").write_text(damaged)
+    for words in (("profile", "--device", "sim:phone"), ("search", "--latency-budget", "50%")):
+        refused(unas_hw(*words, "--table", "cut.jsonl"), 1, "cut.jsonl, line 4", "head -n 3")
+    refused(unas_hw("tables", "show", "cut.jsonl"), 1, "line 4")
+    assert Path("cut.jsonl").read_text() == damaged
+
+
+def test_a_file_that_is_no_table_is_said_to_be_none(unas_hw: Run) -> None:
+    Path("other.jsonl").write_text('{"some": "json"}\n')
+    refused(unas_hw("tables", "show", "other.jsonl"), 1, "other.jsonl")
+    assert Path("other.jsonl").read_text() == '{"some": "json"}\n'
+
+
+@pytest.mark.parametrize(
+    "content", ["{not json", "[1, 2]", '{"choices": "k3e3"}', '{"space": "darts", "choices": ["a"]}']
+)
+def test_wrong_json_for_an_architecture_is_refused(unas_hw: Run, content: str) -> None:
+    Path("found.json").write_text(content)
+    result = unas_hw("predict", "--architecture", "found.json")
+    assert result.exit_code == 2
+    assert "mend: " in result.stderr
+
+
+def test_an_unknown_choice_names_the_nearest(unas_hw: Run) -> None:
+    choices = ",".join(["k3e4"] + ["k3e3"] * 8)
+    refused(
+        unas_hw("predict", "--space", "mbconv-small", "--architecture", choices), 2, "stage1.1", "did you mean 'k3e"
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "export", "verify"])
+def test_a_missing_run_says_how_to_make_one(unas_hw: Run, command: str) -> None:
+    refused(unas_hw(command), 1, "unas-hw search --latency-budget")
+    refused(unas_hw(command, "--run", "nobody"), 1, "nobody", "unas-hw search --latency-budget")
+
+
+def test_a_run_that_was_begun_with_other_settings_is_left_alone(unas_hw: Run, images: str) -> None:
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
+    words = ("search", "--dataset", images, *QUICK, "--run", "mine", "--json")
+    found = read(unas_hw(*words, "--latency-budget", "60%"))
+    refused(unas_hw(*words, "--latency-budget", "70%"), 1, "budget", "--run NAME")
+    assert read(unas_hw(*words, "--latency-budget", "60%")) == found
+
+
+def test_an_unknown_format_and_one_of_another_runtime_are_refused(unas_hw: Run, images: str) -> None:
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
+    unas_hw("search", "--latency-budget", "60%", "--dataset", images, *QUICK)
+    refused(unas_hw("export", "--format", "onx"), 2, "onx", "onnx")
+    refused(unas_hw("export", "--format", "tensorrt"), 1, "TensorRT", "--format onnx")
+    refused(unas_hw("verify"), 1, "no exported model", "unas-hw export")
+
+
+def test_a_missing_data_set_is_refused(unas_hw: Run) -> None:
+    refused(unas_hw("search", "--latency-budget", "50%", "--dataset", "cifar"), 1, "cifar", "digits")
+    Path("bad.npz").write_text("no zip")
+    refused(unas_hw("search", "--latency-budget", "50%", "--dataset", "bad.npz"), 1, "bad.npz", "numpy.savez")
+
+
+def test_a_folder_that_cannot_be_written_is_named(unas_hw: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "file").write_text("in the way")
+    monkeypatch.setenv("UNAS_HW_HOME", str(folder / "file"))
+    refused(unas_hw("profile", "--device", "sim:phone"), 1, "file", "UNAS_HW_HOME")
+    assert (folder / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_is_said_to_be_full_and_nothing_measured_is_lost(folder: Path) -> None:
+    # A real limit of the operating system: no file of this process may grow beyond it.
+    script = "import sys; from cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", script, "profile", "--device", "sim:phone", "--table", "t.jsonl", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+
+    full = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, preexec_fn=limit)
+    assert full.returncode == 1, full.stderr
+    assert "the disk is full" in full.stderr
+    assert "run the same command again" in full.stderr
+    assert "Traceback" not in full.stderr
+    kept = (folder / "t.jsonl").read_bytes()
+    assert len(kept) == 60_000
+    again = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert again.returncode == 0, again.stderr
+    measured = (folder / "t.jsonl").read_text()
+    samples = [line for line in kept.decode().split("\n")[:-1] if '"record":"sample"' in line]
+    assert samples
+    for line in samples[:50]:
+        ms = line.partition('"ms":')[2].partition(",")[0]
+        assert ms in measured
