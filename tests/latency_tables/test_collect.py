@@ -1,0 +1,107 @@
+"""A table is filled once, goes on after any interruption, and loses nothing that was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from latency_tables.table import LatencyTable
+from profilers.errors import DeviceLostError
+from tests.latency_tables.conftest import BLOCKS, PLAN, RULE, measure
+
+ROOT = Path(__file__).parent.parent.parent
+KEYS = {planned.workload.key for planned in PLAN}
+
+
+def counts(table: LatencyTable) -> Counter[str]:
+    return Counter(s.key for samples in table.samples.values() for s in samples if not s.drifted and s.key in KEYS)
+
+
+def test_everything_that_was_planned_is_there_and_calibrated(table: LatencyTable) -> None:
+    assert table.measurements.keys() >= KEYS
+    assert set(counts(table).values()) == {RULE.max_rounds}
+    assert table.calibration.errors is not None
+    assert table.calibration.errors.mape < 2
+    assert table.noise_floor < 2
+
+
+def test_a_full_table_is_not_measured_again(table: LatencyTable, path: Path) -> None:
+    again = measure(path)
+    assert counts(again) == counts(table)
+    assert len(again.sessions) == 1
+
+
+def test_more_adds_a_session(table: LatencyTable, path: Path) -> None:
+    again = measure(path, more=True)
+    assert len(again.sessions) == 2
+    assert set(counts(again).values()) == {2 * RULE.max_rounds}
+    for block in BLOCKS:
+        assert again.latency_ms(block.key) == pytest.approx(table.latency_ms(block.key), rel=0.02)
+
+
+def test_a_lost_connection_loses_nothing_and_no_sample_comes_twice(path: Path) -> None:
+    kept: Counter[str] = Counter()
+    for timings in (120, 150, 180):
+        with pytest.raises(DeviceLostError):
+            measure(path, f"phone?drop_after={timings}")
+        now = counts(LatencyTable.load(path))
+        assert kept <= now
+        kept = now
+    assert kept
+    whole = counts(measure(path))
+    assert set(whole) == KEYS
+    blocks = {block.key for block in BLOCKS}
+    assert {count for key, count in whole.items() if key in blocks} == {RULE.max_rounds}
+
+
+def test_sessions_are_brought_to_one_speed_by_the_anchors(table: LatencyTable, path: Path) -> None:
+    """As if another day's machine were 1.5 times slower: the samples of a second session, all times 1.5."""
+    measure(path, more=True)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        record["samples"] = [[s, t, ms * (1.5 if s == 1 else 1), d] for s, t, ms, d in record.get("samples", [])]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    slow = LatencyTable.load(path)
+    for block in BLOCKS:
+        assert slow.latency_ms(block.key) == pytest.approx(table.latency_ms(block.key), rel=0.02)
+        assert slow.measurements[block.key].raw_ms > 1.1 * table.measurements[block.key].raw_ms
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import latency_tables.storage as storage
+from tests.latency_tables.conftest import measure
+append = storage.Journal.append
+def slowly(self, record):
+    append(self, record)
+    time.sleep(0.002)
+storage.Journal.append = slowly
+measure(Path(sys.argv[1]))
+"""
+
+
+def test_killed_at_random_points_it_ends_with_the_same_keys(table: LatencyTable, tmp_path: Path) -> None:
+    path, rng = tmp_path / "killed.jsonl", random.Random(0)
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    kept: Counter[str] = Counter()
+    for _ in range(3):
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+        before = path.stat().st_size if path.exists() else 0
+        while process.poll() is None and (not path.exists() or path.stat().st_size < before + rng.randrange(500, 4000)):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        now = counts(LatencyTable.load(path))
+        assert kept <= now, "what was in the journal is still there"
+        kept = now
+    assert 0 < sum(kept.values()) < sum(counts(table).values())
+    assert measure(path).measurements.keys() == table.measurements.keys()

@@ -1,0 +1,43 @@
+"""The record says what the machine was, and warns of what disturbs timing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from profilers import environment
+from profilers.environment import cpu_environment, cpu_fingerprint, timing_warnings
+
+
+def test_the_fingerprint_names_the_processor_and_holds_nothing_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cpu_fingerprint()
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0))
+    assert cpu_fingerprint() == before
+    assert before["kind"] == "cpu" and before["name"]
+
+
+def test_the_environment_can_be_written_as_json_and_names_versions() -> None:
+    found = cpu_environment(("numpy", "no-such-package"))
+    assert json.loads(json.dumps(found)) == found
+    assert found["versions"] == {"numpy": np.__version__, "no-such-package": None}
+
+
+def test_a_machine_that_tells_nothing_is_still_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_lines", lambda _: [])
+    monkeypatch.setattr(environment, "__file__", "/nowhere/environment.py")
+    found = cpu_environment(())
+    assert found["governor"] is None and found["clock_mhz"] == [] and found["revision"] is None
+    assert cpu_fingerprint()["name"]
+
+
+def test_a_quiet_machine_gives_no_warning() -> None:
+    assert timing_warnings({"governor": "performance", "load": [0.2, 3.0, 3.0]}) == ()
+    assert timing_warnings({"governor": None, "load": [1.0, 0.0, 0.0]}) == ()
+
+
+def test_a_moving_clock_and_other_programs_are_told() -> None:
+    governor, load = timing_warnings({"governor": "powersave", "load": [3.25, 0.0, 0.0]})
+    assert "'powersave'" in governor
+    assert "3.2" in load and "other programs" in load

@@ -1,0 +1,120 @@
+"""This machine's CPU: what is timed computes what PyTorch computes, and whatever fails says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from profilers.devices.local import LocalProfiler
+from profilers.errors import ConversionError, DeviceLostError
+from profilers.opspec import OpSpec
+from profilers.registry import RUNTIMES, find_runtime
+from profilers.testing import QUICK, SMALL
+from profilers.workload import Workload
+
+SHAPE = (2, 3, 16, 16)
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.Conv2d(8, 8, 5, padding=2, groups=8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+
+
+class _Eigenvalues(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = torch.linalg.eigvals(x)
+        return found
+
+
+def _inputs() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+
+
+def _expected() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    with torch.inference_mode():
+        output: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = _network()(torch.from_numpy(_inputs())).numpy()
+    return output
+
+
+@pytest.fixture(scope="module", params=list(RUNTIMES))
+def profiler(request: pytest.FixtureRequest) -> Iterator[LocalProfiler]:
+    with LocalProfiler(request.param, 1) as opened:
+        yield opened
+
+
+def test_what_is_timed_computes_what_pytorch_computes(profiler: LocalProfiler) -> None:
+    (key,) = profiler.load([Workload(OpSpec("network", {}, SHAPE), _network)], QUICK)
+    np.testing.assert_allclose(profiler.run(key, _inputs()), _expected(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_that_ships_is_loaded_instead_of_the_module(profiler: LocalProfiler, tmp_path: Path) -> None:
+    runtime = find_runtime(profiler.runtime)
+    path = tmp_path / f"shipped{runtime.suffix}"
+    runtime.convert(_network(), SHAPE, path)
+    shipped = Workload(OpSpec("shipped", {}, SHAPE), lambda: pytest.fail("the module was built"))
+    profiler.load_artifact(shipped, path, QUICK)
+    np.testing.assert_allclose(profiler.run(shipped.key, _inputs()), _expected(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_that_cannot_be_loaded_names_the_operation_and_leaves_the_device_usable(
+    profiler: LocalProfiler, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged"
+    path.write_bytes(b"not a network")
+    damaged = Workload(OpSpec("damaged", {}, SHAPE), _network)
+    with pytest.raises(ConversionError) as caught:
+        profiler.load_artifact(damaged, path, QUICK)
+    assert f"{profiler.runtime} failed at {damaged.key}" in caught.value.what
+    assert "--runtime" in caught.value.mend
+    assert profiler.measure(SMALL, QUICK).median_ms > 0
+
+
+def test_a_module_that_cannot_be_converted_names_the_operation_that_is_in_the_way() -> None:
+    bad = Workload(OpSpec("eigenvalues", {}, (1, 3, 4, 4)), _Eigenvalues)
+    with LocalProfiler("onnxruntime", 1) as profiler:
+        with pytest.raises(ConversionError) as caught:
+            list(profiler.load([bad], QUICK))
+        assert "_Eigenvalues cannot be written as ONNX" in caught.value.what
+        assert "linalg_eigvals" in caught.value.what
+        assert profiler.measure(SMALL, QUICK).median_ms > 0
+
+
+def test_a_timing_process_that_was_killed_is_a_lost_device_and_can_be_opened_again() -> None:
+    profiler = LocalProfiler("onnxruntime", 1)
+    with profiler:
+        keys = list(profiler.load([SMALL], QUICK))
+        samples = profiler.sample(keys, QUICK)
+        next(samples)
+        assert profiler._worker is not None
+        profiler._worker.kill()
+        with pytest.raises(DeviceLostError) as caught:
+            list(samples)
+        assert "exit code -9" in caught.value.what
+        assert caught.value.mend == "run the same command again: what was measured is kept"
+    with profiler:
+        assert profiler.measure(SMALL, QUICK).median_ms > 0
+
+
+def test_nothing_is_left_behind_when_it_is_closed() -> None:
+    profiler = LocalProfiler("onnxruntime", 1)
+    with profiler:
+        list(profiler.load([SMALL], QUICK))
+        worker, folder = profiler._worker, profiler._folder
+        assert worker is not None and folder is not None
+        assert list(Path(folder.name).glob("*.onnx"))
+        assert worker.poll() is None
+    assert worker.poll() is not None
+    assert not Path(folder.name).exists()

@@ -1,0 +1,280 @@
+"""From a budget to a network that was measured to keep it, in a folder that others can read; a kill at any moment costs
+time and changes nothing; what cannot be found is said at once."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import unas_hw
+from latency_tables.errors import MissingEntryError, NoisyTableError, TableError
+from latency_tables.home import default_path
+from latency_tables.table import LatencyTable
+from profilers.registry import open_profiler
+from profilers.timing import TimingRule
+from unas_hw.errors import BudgetError, DataError, RunError, UnknownSpaceError
+from unas_hw.jobs import search as jobs_search
+from unas_hw.jobs.profile import profile
+from unas_hw.jobs.search import SearchSettings, search
+from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.selection import Selection
+from unas_hw.methods.unas import UnasConfig
+from unas_hw.progress import Step, finish
+from unas_hw.runs import Run
+from unas_hw.space import SearchSpace
+from unas_hw.spaces import find_space
+
+UNTRAINED = UnasConfig(warmup_epochs=0, epochs=0, finetune_epochs=0)
+"""Nothing is learnt: for what a search does around the learning."""
+TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24, measure_every=2)
+
+
+@pytest.fixture(autouse=True)
+def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[..., SearchSpace]) -> None:
+    monkeypatch.setattr(jobs_search, "find_space", remembered_spaces)
+
+
+@pytest.fixture
+def settings(npz: Path, small_table_path: Path) -> SearchSettings:
+    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", unas=UNTRAINED)
+
+
+def _until(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], bool]) -> list[Step]:
+    """The steps of a search up to the wanted one; it is then killed."""
+    job, seen = search(settings, rule), list[Step]()
+    for step in job:
+        seen.append(step)
+        if wanted(step):
+            job.close()
+            return seen
+    pytest.fail(f"not seen in {seen}")
+
+
+def test_a_search_reports_what_it_found_and_leaves_it_in_files(settings: SearchSettings, rule: TimingRule) -> None:
+    result = finish(search(replace(settings, unas=TINY), rule))
+    keys = ("run", "space", "architecture", "table", "budget_ms", "predicted_ms", "measured_ms", "feasible")
+    assert set(keys) | {"valid_accuracy", "seconds"} <= result.keys()
+    assert (result["run"], result["space"], result["feasible"]) == ("runs/one", "mbconv-small", True)
+    assert 0 < result["measured_ms"] <= result["budget_ms"]
+    assert result["predicted_ms"] == pytest.approx(result["measured_ms"], rel=0.05)
+    assert 0 <= result["valid_accuracy"] <= 1
+
+    run = Run.find(None)
+    assert str(run.path) == "runs/one"
+    assert run.read_json("result.json") == result
+    space, written = find_space("mbconv-small"), run.read_json("architecture.json")
+    assert str(space.parse(str(run.path / "architecture.json"))) == result["architecture"]
+    assert {"space", "version", "choices", "table"} <= written.keys()
+    assert written["table"] == LatencyTable.load(Path(result["table"])).hash
+    assert (written["input_shape"], written["classes"]) == ([1, 1, 8, 8], 10)
+    assert [line["epoch"] for line in run.lines("metrics.jsonl")] == [1, 2]
+    labels = [line["label"] for line in run.lines("measurements.jsonl")]
+    assert labels.count("final") == result["candidates"] and "search" in labels
+    weights = safetensors.torch.load_file(run.path / "weights.safetensors")
+    network = space.network(space.parse(result["architecture"]))
+    network.load_state_dict(weights)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def test_the_network_that_ships_is_predicted_and_measured_on_the_tables_device(
+    settings: SearchSettings, rule: TimingRule, small_table_path: Path
+) -> None:
+    result = finish(search(settings, rule))
+    table = LatencyTable.load(small_table_path)
+    space = find_space("mbconv-small")
+    model = LatencyModel(space, table)
+    architecture = space.parse(result["architecture"])
+    low, high = model.latency_ms(model.smallest), model.latency_ms(model.largest)
+    assert result["budget_ms"] == pytest.approx(low + 0.4 * (high - low))
+    assert result["predicted_ms"] == model.latency_ms(space.indices(architecture))
+    with open_profiler(table.header["device"]) as phone:
+        again = phone.measure(space.workload(architecture), rule)
+    assert again.median_ms == pytest.approx(result["measured_ms"], rel=0.03)
+
+
+def test_a_finished_search_is_not_made_again(settings: SearchSettings, rule: TimingRule) -> None:
+    first = finish(search(settings, rule))
+    steps = _until(settings, rule, lambda step: "is finished" in step.note)
+    assert len(steps) == 1
+    assert finish(search(settings, rule)) == first
+
+
+def test_a_run_with_other_settings_is_not_mixed_up(settings: SearchSettings, rule: TimingRule) -> None:
+    finish(search(settings, rule))
+    with pytest.raises(RunError, match="begun with tau=0.4, not 0.7"):
+        finish(search(replace(settings, unas=replace(UNTRAINED, tau=0.7)), rule))
+
+
+def test_runs_without_a_name_are_named_after_what_they_search(settings: SearchSettings, rule: TimingRule) -> None:
+    nameless = replace(settings, run=None)
+    first = finish(search(nameless, rule))
+    assert first["run"] == "runs/mbconv-small@1x1x8x8-stripes-sim-phone-40pct-s0"
+    assert finish(search(nameless, rule)) == first
+    other = finish(search(replace(nameless, unas=replace(UNTRAINED, tau=0.7)), rule))
+    assert other["run"] == first["run"] + "-2"
+    seeded = finish(search(replace(nameless, unas=replace(UNTRAINED, seed=3)), rule))
+    assert seeded["run"].endswith("-s3")
+
+
+def test_a_budget_below_the_smallest_network_is_refused_before_anything_is_trained(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_search, "UnasSearch", lambda *_: pytest.fail("trained"))
+    result = finish(search(replace(settings, budget="1us"), rule))
+    assert result["feasible"] is False
+    assert (result["run"], result["architecture"], result["measured_ms"]) == (None, None, None)
+    assert 0.001 < result["space_min_ms"] < result["space_median_ms"] < result["space_max_ms"]
+    assert not Path("runs").exists()
+
+
+def test_a_budget_above_the_largest_network_is_said_to_bind_nothing(
+    settings: SearchSettings, rule: TimingRule
+) -> None:
+    steps = _until(replace(settings, budget="1s"), rule, lambda step: bool(step.note))
+    assert "1.00 s binds nothing: the largest network takes 0." in steps[-1].note
+    tight = list[Step]()
+    job = search(settings, rule)
+    tight.extend(job)
+    assert not any("binds nothing" in step.note for step in tight)
+
+
+def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select = jobs_search.select
+
+    def hopeless(*args: Any) -> Any:
+        for found in select(*args):
+            yield Selection(found.readings, None)
+
+    monkeypatch.setattr(jobs_search, "select", hopeless)
+    result = finish(search(settings, rule))
+    assert result["feasible"] is False
+    final = [line for line in Run.find(None).lines("measurements.jsonl") if line["label"] == "final"]
+    assert result["architecture"] == min(final, key=lambda line: float(line["raw_ms"]))["architecture"]
+
+
+def test_a_budget_at_a_percentile_is_kept_at_that_percentile(settings: SearchSettings, rule: TimingRule) -> None:
+    median = finish(search(settings, rule))
+    tail = finish(search(replace(settings, budget=f"{median['budget_ms']}ms@p90", run="tail"), rule))
+    assert (median["percentile"], tail["percentile"]) == (50, 90)
+    assert tail["feasible"] and tail["measured_ms"] <= tail["budget_ms"]
+
+
+def test_without_a_table_the_device_is_profiled_first_and_then_remembered(
+    settings: SearchSettings, rule: TimingRule
+) -> None:
+    fresh = replace(settings, table=None, device="sim:phone")
+    steps = _until(fresh, rule, lambda step: step.stage == "measure candidates")
+    assert "no table for mbconv-small@1x1x8x8 yet: profiling sim:phone first" in steps[0].note
+    path = default_path("mbconv-small@1x1x8x8", "sim:phone", "simulated", 1)
+    assert path.is_file()
+    again = _until(replace(fresh, device=None, run="two"), rule, lambda step: bool(step.note))
+    assert again[-1].note == f"latencies from {path}, the last profiled"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"device": "cpu"}, "of device sim:phone, not cpu"), ({"threads": 4}, "of threads 1, not 4")],
+)
+def test_a_table_of_another_device_than_asked_for_is_refused(
+    settings: SearchSettings, rule: TimingRule, change: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(TableError, match=what) as caught:
+        finish(search(replace(settings, **change), rule))
+    assert f"--{next(iter(change))}" in caught.value.mend
+
+
+def test_a_table_that_lacks_operations_is_refused_by_name(
+    settings: SearchSettings, rule: TimingRule, table_path: Path
+) -> None:
+    with pytest.raises(MissingEntryError, match="has no row for conv") as caught:
+        finish(search(replace(settings, table=table_path), rule))
+    assert "unas-hw profile" in caught.value.mend
+
+
+def test_a_table_that_is_too_noisy_is_refused(settings: SearchSettings, rule: TimingRule, tmp_path: Path) -> None:
+    path = tmp_path / "noisy.jsonl"
+    finish(profile(find_space("mbconv-small"), open_profiler("sim:phone?noise=0.4"), path=path, rule=rule, networks=2))
+    with pytest.raises(NoisyTableError, match="no budget can be kept with it") as caught:
+        finish(search(replace(settings, table=path), rule))
+    assert "--more" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"budget": "80"}, BudgetError),
+        ({"dataset": "missing.npz"}, DataError),
+        ({"space": "mbconv-smal"}, UnknownSpaceError),
+        ({"space": "mbconv"}, UnknownSpaceError),
+    ],
+)
+def test_what_is_misspelt_is_refused_before_a_run_is_begun(
+    settings: SearchSettings, rule: TimingRule, change: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        finish(search(replace(settings, **change), rule))
+    assert not Path("runs").exists()
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from profilers.timing import TimingRule
+from unas_hw.jobs.search import SearchSettings, search
+from unas_hw.methods.unas import UnasConfig
+
+torch.set_num_threads(1)
+told = json.loads(sys.argv[1])
+settings = SearchSettings(**told["settings"], table=Path(told["table"]), unas=UnasConfig(**told["unas"]))
+for step in search(settings, TimingRule(**told["rule"])):
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_twice_finds_what_an_undisturbed_one_finds(
+    settings: SearchSettings, rule: TimingRule, tmp_path: Path
+) -> None:
+    whole = finish(search(replace(settings, run="whole", unas=TINY), rule))
+    told = {
+        "settings": {"budget": settings.budget, "dataset": settings.dataset, "run": "killed"},
+        "table": str(settings.table),
+        "unas": vars(TINY),
+        "rule": vars(rule),
+    }
+    command = [sys.executable, "-c", SCRIPT, json.dumps(told)]
+    environment = {"PYTHONPATH": str(Path(unas_hw.__file__).parents[1]), "PATH": ""}
+    moments = random.Random(0)
+    for patience in (moments.randint(1, 4), moments.randint(1, 4), None):
+        # It runs on while its lines are read, so the kill falls wherever it is just then.
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            lines = list[str]()
+            for line in process.stdout:
+                lines.append(line)
+                if len(lines) == patience:
+                    process.kill()
+                    break
+            _, errors = process.communicate()
+        assert process.returncode == (-9 if patience else 0), errors
+        assert not Path("runs/killed/result.json").exists() or patience is None
+    killed = Run.find("killed")
+    timeless = {name: value for name, value in killed.read_json("result.json").items() if name not in ("seconds", "run")}
+    assert timeless == {name: value for name, value in whole.items() if name not in ("seconds", "run")}
+    for name in ("metrics.jsonl", "architecture.json", "weights.safetensors", "finetune/metrics.jsonl"):
+        assert (killed.path / name).read_bytes() == (Path("runs/whole") / name).read_bytes(), name

@@ -1,0 +1,196 @@
+"""What ships was measured and fits: of the most probable networks that do, the one with the lowest loss. Where the
+device is slower than predicted the next round aims lower, and where nothing fits that is said, not hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import pytest
+import torch
+
+from latency_tables.table import LatencyTable
+from profilers.profiler import Profiler
+from profilers.registry import open_profiler
+from profilers.timing import TimingRule
+from unas_hw.distribution import ArchitectureDistribution
+from unas_hw.latency_model import LatencyModel
+from unas_hw.meter import Meter, Reading
+from unas_hw.methods.selection import BAND, CANDIDATES, ROUNDS, Path, Selection, select
+from unas_hw.space import Architecture
+from unas_hw.spaces.chain import ChainSpace
+
+
+class FakeMeter:
+    """Says what a function of the path says, and remembers what it was asked."""
+
+    def __init__(self, space: ChainSpace, judged_ms: Callable[[Path], float], half_width: float = 0.0) -> None:
+        self.space, self.judged_ms, self.half_width = space, judged_ms, half_width
+        self.rounds: list[list[Path]] = []
+
+    def measure(self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule) -> list[Reading]:
+        assert label == "final"
+        self.rounds.append([self.space.indices(each) for each in architectures])
+        times = [self.judged_ms(path) for path in self.rounds[-1]]
+        return [Reading(raw_ms=ms, scaled_ms=ms, half_width=self.half_width, anchor_scale=1.0) for ms in times]
+
+
+def _loss(path: Path) -> float:
+    return float(hash(path) % 1000)
+
+
+@pytest.fixture
+def model(space: ChainSpace, table: LatencyTable) -> LatencyModel:
+    return LatencyModel(space, table)
+
+
+@pytest.fixture
+def distribution() -> ArchitectureDistribution:
+    made = ArchitectureDistribution((6, 7, 6))
+    with torch.no_grad():
+        made.alpha.copy_(torch.randn(3, 7, generator=torch.Generator().manual_seed(0)))
+    return made
+
+
+def _budget(model: LatencyModel, share: float) -> float:
+    low, high = model.latency_ms(model.smallest), model.latency_ms(model.largest)
+    return low + share * (high - low)
+
+
+@pytest.fixture
+def choose(
+    model: LatencyModel, distribution: ArchitectureDistribution, rule: TimingRule
+) -> Callable[..., list[Selection]]:
+    def run(
+        meter: object, budget_ms: float, loss: Callable[[Path], float] = _loss, model: LatencyModel = model
+    ) -> list[Selection]:
+        return list(select(distribution, model, cast(Meter, meter), budget_ms, loss, rule))
+
+    return run
+
+
+Choose = Callable[..., list[Selection]]
+
+
+def test_of_the_networks_that_fit_the_one_with_the_lowest_loss_is_kept(
+    space: ChainSpace, model: LatencyModel, choose: Choose
+) -> None:
+    meter, budget_ms = FakeMeter(space, model.latency_ms), _budget(model, 0.6)
+    found = choose(meter, budget_ms)[-1]
+    assert len(meter.rounds) == 1 and len(meter.rounds[0]) == CANDIDATES
+    assert found.readings.keys() == set(meter.rounds[0])
+    assert found.best == min(meter.rounds[0], key=_loss)
+
+
+def test_candidates_are_the_most_probable_that_use_the_budget_and_leave_headroom(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, choose: Choose
+) -> None:
+    meter, budget_ms = FakeMeter(space, model.latency_ms), _budget(model, 0.6)
+    choose(meter, budget_ms)
+    aim_ms = 0.95 * budget_ms
+    everything = [(a, b, c) for a in range(6) for b in range(7) for c in range(6)]
+    inside = [path for path in everything if BAND * aim_ms <= model.latency_ms(path) <= aim_ms]
+    log_prob = distribution.log_prob(torch.tensor(inside)).tolist()
+    ranked = [path for _, path in sorted(zip(log_prob, inside, strict=True), reverse=True)]
+    assert len(ranked) > 2 * CANDIDATES
+    assert meter.rounds == [ranked[:CANDIDATES]]
+
+
+def test_the_better_network_does_not_ship_if_it_does_not_fit(
+    space: ChainSpace, model: LatencyModel, choose: Choose
+) -> None:
+    budget_ms, seen = _budget(model, 0.6), FakeMeter(space, model.latency_ms)
+    choose(seen, budget_ms)
+    favourite = min(seen.rounds[0], key=_loss)
+    meter = FakeMeter(space, lambda path: 1.01 * budget_ms if path == favourite else model.latency_ms(path))
+    found = choose(meter, budget_ms)[-1]
+    assert found.best == min((path for path in meter.rounds[0] if path != favourite), key=_loss)
+
+
+def test_a_network_fits_only_with_the_whole_interval_of_its_measurement(
+    space: ChainSpace, model: LatencyModel, choose: Choose
+) -> None:
+    budget_ms = _budget(model, 0.6)
+    surely, hardly = (FakeMeter(space, lambda path: 0.99 * budget_ms, width) for width in (0.005, 0.02))
+    assert choose(surely, budget_ms)[-1].best is not None
+    assert choose(hardly, budget_ms)[-1].best is None
+
+
+@pytest.mark.parametrize("slowness", [1.2, 1.35, 1.6])
+def test_a_device_that_is_slower_than_predicted_is_aimed_lower_at(
+    space: ChainSpace, model: LatencyModel, choose: Choose, slowness: float
+) -> None:
+    meter, budget_ms = FakeMeter(space, lambda path: slowness * model.latency_ms(path)), _budget(model, 0.9)
+    found = choose(meter, budget_ms)
+    assert len(found) == len(meter.rounds) == 2
+    assert found[-1].best is not None
+    assert found[-1].best in meter.rounds[1]
+    assert 0.8 * budget_ms < found[-1].readings[found[-1].best].judged_ms <= budget_ms
+    assert not set(meter.rounds[0]) & set(meter.rounds[1])  # nothing is measured twice
+
+
+def test_where_nothing_fits_nothing_ships_and_the_nearest_is_named(
+    space: ChainSpace, model: LatencyModel, choose: Choose
+) -> None:
+    meter, budget_ms = FakeMeter(space, lambda path: 100 + model.latency_ms(path)), _budget(model, 0.5)
+    found = choose(meter, budget_ms)[-1]
+    assert found.best is None
+    assert 1 <= len(meter.rounds) <= ROUNDS
+    measured = [path for paths in meter.rounds for path in paths]
+    assert found.nearest == min(measured, key=model.latency_ms)
+    assert model.smallest in measured  # before giving up, the fastest was tried
+
+
+def test_the_answer_comes_last_and_only_once(space: ChainSpace, model: LatencyModel, choose: Choose) -> None:
+    found = choose(FakeMeter(space, model.latency_ms), _budget(model, 0.6))
+    assert [selection.best is not None for selection in found] == [True]
+
+
+def test_where_the_budget_binds_nothing_the_most_probable_network_is_a_candidate(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, choose: Choose
+) -> None:
+    meter = FakeMeter(space, model.latency_ms)
+    found = choose(meter, 10 * _budget(model, 1), loss=lambda path: float(path != distribution.mode()))[-1]
+    assert found.best == distribution.mode()
+
+
+def test_a_budget_that_only_the_fastest_network_meets_is_met(
+    space: ChainSpace, model: LatencyModel, choose: Choose
+) -> None:
+    meter, budget_ms = FakeMeter(space, model.latency_ms), model.latency_ms(model.smallest) * 1.0001
+    assert choose(meter, budget_ms)[-1].best == model.smallest
+
+
+@pytest.fixture
+def fused(table: LatencyTable) -> Iterator[Profiler]:
+    """The table's device, but whole networks take a fifth longer than when the table was made."""
+    with open_profiler(f"{table.header['device']}&fusion=-0.14") as profiler:
+        yield profiler
+
+
+def test_a_simulated_device_that_is_not_what_the_table_says_gets_a_network_that_fits(
+    space: ChainSpace, table: LatencyTable, model: LatencyModel, fused: Profiler, choose: Choose
+) -> None:
+    budget_ms = _budget(model, 0.6)
+    found = choose(Meter(space, table, fused), budget_ms)[-1]
+    assert found.best is not None
+    reading = found.readings[found.best]
+    assert reading.anchors_moved  # so it is judged at the table's speed
+    assert reading.judged_ms == reading.scaled_ms <= budget_ms < 1.3 * reading.judged_ms
+
+
+@pytest.mark.parametrize("percentile", [90, 99])
+def test_a_budget_at_a_percentile_is_met_at_that_percentile(
+    space: ChainSpace, table: LatencyTable, rule: TimingRule, choose: Choose, percentile: int
+) -> None:
+    model = LatencyModel(space, table, percentile)
+    budget_ms = _budget(model, 0.6)
+    with open_profiler(table.header["device"]) as profiler:
+        meter = Meter(space, table, profiler, percentile=percentile)
+        found = choose(meter, budget_ms, model=model)[-1]
+        assert found.best is not None
+        key = space.workload(space.architecture(found.best)).key
+        measured = profiler.measure_all([space.workload(space.architecture(found.best))], rule, label="again")[key]
+    assert found.readings[found.best].judged_ms <= budget_ms
+    assert measured.raw_percentile_ms(percentile) <= 1.02 * budget_ms

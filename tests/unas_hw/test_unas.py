@@ -1,0 +1,235 @@
+"""The method learns what it says it learns: weights while warming up, then architectures that move towards the budget;
+and it can be stopped after any step and goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from latency_tables.table import LatencyTable
+from profilers.profiler import Profiler
+from profilers.registry import open_profiler
+from unas_hw.data import Dataset
+from unas_hw.errors import EstimatorError
+from unas_hw.latency_model import LatencyModel
+from unas_hw.meter import Meter
+from unas_hw.methods.unas import CHECKPOINT, METRICS, UnasConfig, UnasSearch, published_imagenet_mbconv
+from unas_hw.runs import RUNS, Run
+from unas_hw.spaces.chain import ChainSpace
+
+CONFIG = UnasConfig(warmup_epochs=1, epochs=3, batch_size=24, measure_every=2)
+STEPS = 2
+"""Of an epoch: 48 images in batches of 24."""
+
+Begin = Callable[..., UnasSearch]
+
+
+@pytest.fixture
+def profiler(table: LatencyTable) -> Iterator[Profiler]:
+    with open_profiler(table.header["device"]) as opened:
+        yield opened
+
+
+@pytest.fixture
+def model(space: ChainSpace, table: LatencyTable) -> LatencyModel:
+    return LatencyModel(space, table)
+
+
+@pytest.fixture
+def begin(space: ChainSpace, table: LatencyTable, model: LatencyModel, profiler: Profiler, data: Dataset) -> Begin:
+    """A search as a new process would begin or take it up: nothing but the run folder is shared."""
+
+    def make(name: str, config: UnasConfig = CONFIG, share: float = 0.3) -> UnasSearch:
+        run = Run.begin(RUNS / name, {})
+        meter = Meter(space, table, profiler, run=run)
+        low, high = model.latency_ms(model.smallest), model.latency_ms(model.largest)
+        search = UnasSearch(space, model, meter, data, low + share * (high - low), config, run)
+        search.resume()
+        return search
+
+    return make
+
+
+def _run(search: UnasSearch, steps: int | None = None) -> UnasSearch:
+    """To the end, or killed after so many steps."""
+    for _ in islice(search.steps(), steps):
+        pass
+    return search
+
+
+def _state(search: UnasSearch) -> dict[str, Tensor]:
+    saved = search.run.load_tensors(CHECKPOINT)
+    assert saved is not None
+    tensors, scalars = saved
+    return tensors | {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()}
+
+
+def _assert_same(one: UnasSearch, other: UnasSearch) -> None:
+    left, right = _state(one), _state(other)
+    assert left.keys() == right.keys()
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+    assert torch.equal(one.distribution.alpha, other.distribution.alpha)
+    assert (one.run.path / METRICS).read_bytes() == (other.run.path / METRICS).read_bytes()
+    journal = Meter.JOURNAL
+    assert (one.run.path / journal).read_bytes() == (other.run.path / journal).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"estimator": "reinforce"}, {"gap": "elementwise", "train_choice": False, "softening": 0.05}],
+    ids=["default", "reinforce", "elementwise"],
+)
+def test_ten_epochs_equal_five_and_five_after_a_restart(begin: Begin, change: dict[str, Any]) -> None:
+    config = replace(CONFIG, warmup_epochs=2, epochs=8, batch_size=48, **change)
+    whole = _run(begin("whole", config))
+    _run(begin("halves", config), 5 * 2)  # a report after the one step of an epoch and one after the epoch
+    second = begin("halves", config)
+    assert second.epoch == 5
+    _assert_same(_run(second), whole)
+
+
+def test_a_search_that_is_stopped_after_any_step_goes_on_as_if_it_was_not(begin: Begin) -> None:
+    whole = _run(begin("whole"))
+    for steps in (1, 4, 6, 8, 11):  # within epochs and between them
+        _run(begin("torn"), steps)  # each time from where the last one was killed
+    _assert_same(_run(begin("torn")), whole)
+
+
+def test_what_came_after_the_last_checkpoint_is_forgotten(begin: Begin) -> None:
+    config = replace(CONFIG, epochs=1)
+    whole = _run(begin("whole", config))
+    torn = _run(begin("torn", config), STEPS + 1)
+    torn.run.append(METRICS, {"epoch": 2, "stage": "search"})  # killed between the line and the checkpoint
+    _assert_same(_run(begin("torn", config)), whole)
+
+
+def test_another_seed_is_another_search(begin: Begin) -> None:
+    config = replace(CONFIG, epochs=1)
+    one, same, other = (_run(begin(name, replace(config, seed=s))) for name, s in (("a", 0), ("b", 0), ("c", 1)))
+    _assert_same(one, same)
+    assert not torch.equal(one.distribution.alpha, other.distribution.alpha)
+
+
+def test_warming_up_moves_the_weights_only(begin: Begin) -> None:
+    search = begin("one", replace(CONFIG, epochs=0))
+    before = [weight.clone() for weight in search.supernet.parameters()]
+    _run(search)
+    assert bool((search.distribution.alpha == 0).all())
+    assert search.multiplier.value == 0
+    assert search.run.lines(Meter.JOURNAL) == []
+    moved = [not torch.equal(*pair) for pair in zip(before, search.supernet.parameters(), strict=True)]
+    assert any(moved)
+    assert [line["cost"] for line in search.run.lines(METRICS)] == [None]
+
+
+def test_the_expected_latency_falls_towards_the_budget(begin: Begin, model: LatencyModel) -> None:
+    config = UnasConfig(warmup_epochs=1, epochs=24, batch_size=48, gap_weight=0, train_choice=False, multiplier_rate=1)
+    search = _run(begin("one", config, share=0.3))
+    lines = [line for line in search.run.lines(METRICS) if line["stage"] == "search"]
+    first, last = lines[0], lines[-1]
+    assert first["expected_ms"] > 1.1 * search.budget_ms
+    assert last["expected_ms"] < first["expected_ms"]
+    assert abs(last["expected_ms"] - search.budget_ms) < 0.35 * (first["expected_ms"] - search.budget_ms)
+    assert last["within_budget"] > first["within_budget"] + 0.2
+    assert max(line["multiplier"] for line in lines) > 0.2
+    assert last["entropy"] < first["entropy"]
+
+
+def test_a_budget_that_binds_nothing_leaves_the_multiplier_at_zero(begin: Begin) -> None:
+    search = _run(begin("one", share=1.2))
+    assert {line["multiplier"] for line in search.run.lines(METRICS)} == {0.0}
+    assert search.run.lines(METRICS)[-1]["within_budget"] == pytest.approx(1)
+
+
+def test_metrics_are_of_the_distribution_as_it_is(begin: Begin, space: ChainSpace, model: LatencyModel) -> None:
+    search = _run(begin("one"))
+    lines = search.run.lines(METRICS)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["stage"] for line in lines] == ["warm-up"] + ["search"] * 3
+    mode, last = search.distribution.mode(), lines[-1]
+    assert last["mode"] == str(space.architecture(mode))
+    assert last["mode_ms"] == model.latency_ms(mode)
+    assert last["mode_valid_loss"] == search.valid_loss(mode)
+    distribution = model.distribution(search.distribution.probs())
+    assert last["expected_ms"] == float(distribution.expectation())
+    assert last["within_budget"] == float(distribution.cdf(search.budget_ms))
+
+
+def test_sampled_networks_are_measured_every_few_steps(begin: Begin) -> None:
+    search = _run(begin("one", replace(CONFIG, epochs=5, measure_every=4)))
+    lines = search.run.lines(Meter.JOURNAL)
+    assert {line["label"] for line in lines} == {"search"}
+    assert len(lines) == 3  # of ten steps the first, the fifth and the ninth
+
+
+def test_what_the_table_does_not_know_reaches_the_architecture(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, epochs=6, measure_every=1, multiplier_rate=5.0, train_choice=False)
+    plain = _run(begin("plain", config))
+    slower = begin("slower", config)
+    measure = slower.excess.measure
+    monkeypatch.setattr(slower.excess, "measure", lambda path: measure(path) * (3.0 if path[0] < 3 else 1.0))
+    _run(slower)
+    assert abs(plain.residual_baseline.value) < 0.02
+    assert slower.residual_baseline.value > 0.1
+    shares = [float(each.distribution.probs()[0][:3].sum()) for each in (plain, slower)]
+    assert shares[1] < shares[0] - 0.05
+
+
+def test_progress_counts_the_steps_of_the_whole_search(begin: Begin) -> None:
+    seen = list(begin("one", replace(CONFIG, epochs=1)).steps())
+    assert {each.steps for each in seen} == {2 * STEPS}
+    assert seen[-1].step == 2 * STEPS
+    assert all(before.step <= after.step for before, after in pairwise(seen))
+    assert [each.metrics is not None for each in seen] == ([False] * STEPS + [True]) * 2
+    assert [each.stage for each in seen] == ["warm-up"] * 3 + ["search"] * 3
+
+
+def test_rates_begin_at_the_highest_and_reach_the_lowest(begin: Begin) -> None:
+    search = begin("one")
+    rates = [
+        (search.w_optimizer.param_groups[0]["lr"], search.alpha_optimizer.param_groups[0]["lr"])
+        for progress in search.steps()
+        if progress.metrics is None
+    ]
+    assert rates[0] == pytest.approx((CONFIG.w_lr, CONFIG.alpha_lr))
+    assert rates[-1] == pytest.approx((CONFIG.w_lr_min, CONFIG.alpha_lr_min))
+    assert all(before[0] >= after[0] and before[1] >= after[1] for before, after in pairwise(rates))
+
+
+def test_validation_knows_no_dropout_and_leaves_none_behind(begin: Begin, data: Dataset) -> None:
+    search = begin("one")
+    first, second = search.valid_logits((1, 0, 1)), search.valid_logits((1, 0, 1))
+    assert torch.equal(first, second)
+    assert first.shape == (len(data.valid), 3)
+    assert search.supernet.training
+
+
+def test_randomness_outside_does_not_reach_the_search(begin: Begin) -> None:
+    config = replace(CONFIG, epochs=1)
+    quiet, loud = _run(begin("quiet", config)), begin("loud", config)
+    for progress in loud.steps():
+        if progress.metrics is not None:
+            torch.manual_seed(progress.step)
+            torch.rand(7)
+    _assert_same(loud, quiet)
+
+
+def test_an_estimator_that_cannot_work_is_refused_before_the_search_begins(begin: Begin) -> None:
+    with pytest.raises(EstimatorError, match="'exact' needs the expected value of the task loss") as caught:
+        begin("one", replace(CONFIG, estimator="exact"))
+    assert "reinforce, gumbel, rebar" in caught.value.mend
+
+
+def test_the_papers_settings_are_the_papers() -> None:
+    published = published_imagenet_mbconv()
+    assert (published.warmup_epochs, published.epochs, published.batch_size) == (20, 15, 8 * 24)
+    assert (published.w_lr, published.w_lr_min, published.alpha_lr, published.alpha_lr_min) == (3e-4, 1e-4, 1e-3, 3e-4)
+    assert (published.tau, published.softening, published.gap_weight) == (0.4, 0.08, 0.5)
+    assert (published.gap, published.estimator) == ("means", "rebar")
