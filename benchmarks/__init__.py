@@ -1,0 +1,1 @@
+"""Slow evidence, one command a file; results are kept under ``benchmarks/results/``."""

@@ -1,0 +1,48 @@
+"""Three budgets (30, 50 and 70% of the way from the smallest to the largest network) by three seeds, on this CPU.
+
+    python -m benchmarks.budget_kept
+
+One profile, nine searches, each network exported and measured again by a process of its own. The searches are short:
+what is asked is whether the budget is kept, not how accurate the network is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.commands import unas_hw
+from benchmarks.report import keep
+
+SHORT = ("--warmup-epochs", "2", "--epochs", "2")
+
+
+def main() -> None:
+    """Prints and keeps one row a search."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = unas_hw(folder, "profile")
+        print(f"table: noise floor {table['noise_floor']:.2f}%, held-out {table['calibration']['errors']['mape']:.2f}%")
+        for share in ("30%", "50%", "70%"):
+            for seed in ("0", "1", "2"):
+                found = unas_hw(folder, "search", "--latency-budget", share, "--seed", seed, *SHORT, codes=(0, 3))
+                report = unas_hw(folder, "export", codes=(0, 1, 3))
+                names = ("budget_ms", "predicted_ms", "measured_ms", "raw_ms", "anchor_scale", "passed")
+                row = {"budget": share, "seed": int(seed), **{key: report[key] for key in names}}
+                row |= {"used": report["measured_ms"] / report["budget_ms"], "search_measured_ms": found["measured_ms"]}
+                row |= {"failed": [check["name"] for check in report["checks"] if not check["passed"]]}
+                rows.append(row)
+                print(
+                    f"{share} seed {seed}: budget {row['budget_ms']:.4f} ms, predicted {row['predicted_ms']:.4f}, "
+                    f"measured {row['measured_ms']:.4f} ({row['used']:.1%} of it), anchors x{row['anchor_scale']:.3f}, "
+                    f"failed: {row['failed'] or 'nothing'}",
+                    flush=True,
+                )
+    kept, used = sum(row["used"] <= 1 for row in rows), sum(0.85 <= row["used"] <= 1 for row in rows)
+    print(f"budget kept in {kept} of {len(rows)}, at least 85% of it used in {used}")
+    keep("budget_kept", {"kept": kept, "at_least_85_percent_used": used, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

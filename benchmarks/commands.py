@@ -1,0 +1,28 @@
+"""``unas-hw`` as a user runs it: in a process, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = [sys.executable, "-c", "from cli.main import main; main(prog_name='unas-hw')"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Tables in the folder; the code of this checkout."""
+    return os.environ | {"UNAS_HW_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
+
+
+def unas_hw(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> Any:
+    """Runs a command and returns its JSON; fails on another exit code than these."""
+    done = subprocess.run(
+        [*PROGRAM, *words, "--json"], cwd=folder, env=environment(folder), capture_output=True, text=True
+    )
+    if done.returncode not in codes:
+        raise SystemExit(f"unas-hw {' '.join(words)}: exit code {done.returncode}\n{done.stderr}")
+    return json.loads(done.stdout)
