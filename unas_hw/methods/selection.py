@@ -16,7 +16,7 @@ from unas_hw.meter import ANCHOR_MOVE, Meter, Reading
 
 CANDIDATES = 6
 ROUNDS = 4
-BAND = 0.90
+BAND = 0.96
 """Candidates are predicted to use at least this share of what they may: an unused budget is unused accuracy."""
 
 Path = tuple[int, ...]
