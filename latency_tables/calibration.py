@@ -118,15 +118,18 @@ class Calibration:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Calibration:
-        """The inverse of ``to_record``."""
+        """The inverse of ``to_record``; raises ``ValueError`` or ``KeyError`` for anything else."""
         errors = record.get("errors")
+        numbers = [*record["residuals"], record["scale"], record["per_op_ms"], record["intercept_ms"]]
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"a number of the calibration is none: {numbers!r}")
         return cls(
             model=record["model"],
             scale=record["scale"],
             per_op_ms=record["per_op_ms"],
             intercept_ms=record["intercept_ms"],
-            errors=Errors(**errors) if errors else None,
-            residuals=tuple(record.get("residuals", ())),
+            errors=Errors(**{name: errors[name] for name in Errors.__dataclass_fields__}) if errors else None,
+            residuals=tuple(record["residuals"]),
         )
 
 

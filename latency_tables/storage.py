@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latency_tables.calibration import Calibration
 from latency_tables.errors import BusyTableError, DamagedTableError
 from profilers.files import explained, read_text, write_atomic
 
@@ -31,7 +33,8 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "session": {"session": int, "label": str, "created": str, "environment": dict},
     "row": {"key": str, "role": str, "calls": int, "macs": int, "params": int, "parts": list},
     "sample": {"session": int, "key": str, "ms": (int, float), "tick": int, "drifted": bool},
-    "calibration": {"model": str, "scale": (int, float), "per_op_ms": (int, float), "intercept_ms": (int, float)},
+    "calibration": {"model": str, "scale": (int, float), "per_op_ms": (int, float), "intercept_ms": (int, float),
+                    "residuals": list},
 }  # fmt: skip
 """What a record of each kind has at least."""
 
@@ -80,7 +83,15 @@ def _record(path: Path, number: int, line: str) -> Record:
         wrong = [name for name, kind in fields.items() if not isinstance(record[name], kind)]
         if wrong:
             raise ValueError(f"{wrong[0]} is {record[wrong[0]]!r}")
-    except (ValueError, KeyError, TypeError) as error:
+        for sample in record.get("samples", ()):
+            _check_sample(*sample)
+        if record["record"] == "sample":
+            _check_sample(record["session"], record["tick"], record["ms"], record["drifted"])
+        if not all(isinstance(part, str) for part in record.get("parts", ())):
+            raise ValueError(f"parts are {record['parts']!r}")
+        if record["record"] == "calibration":
+            Calibration.from_record(record)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedTableError(
             f"{path}, line {number} is not a record of a latency table: {type(error).__name__} {error}",
             mend=f"keep what is before it: head -n {number - 1} {path} > rescued.jsonl"
@@ -89,6 +100,16 @@ def _record(path: Path, number: int, line: str) -> Record:
         ) from error
     checked: Record = record
     return checked
+
+
+def _check_sample(session: Any, tick: Any, ms: Any, drifted: Any) -> None:
+    kinds = isinstance(session, int) and isinstance(tick, int) and isinstance(drifted, bool)
+    if not (kinds and _is_finite(ms) and ms > 0):
+        raise ValueError(f"a sample is {[session, tick, ms, drifted]!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def write(path: Path, header: Record, records: Iterable[Record]) -> None:

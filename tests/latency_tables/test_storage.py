@@ -74,7 +74,7 @@ def test_a_disk_that_fills_up_keeps_what_was_written(
     assert LatencyTable.load(path).hash == table.hash
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(data=st.data())
 def test_whatever_is_in_a_file_it_is_a_table_or_one_of_our_errors(
     table: LatencyTable, tmp_path: Path, data: st.DataObject
