@@ -27,6 +27,7 @@ class TestLocalOnnxRuntime(testing.ProfilerContract):
         return LocalProfiler("onnxruntime", 1)
 
 
+@pytest.mark.slow  # every opening imports PyTorch anew
 class TestLocalTorch(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self) -> LocalProfiler:

@@ -66,6 +66,7 @@ def test_a_file_that_ships_is_loaded_instead_of_the_module(profiler: LocalProfil
     runtime.convert(_network(), SHAPE, path)
     shipped = Workload(OpSpec("shipped", {}, SHAPE), lambda: pytest.fail("the module was built"))
     profiler.load_artifact(shipped, path, QUICK)
+    assert profiler.measure(shipped, QUICK).median_ms > 0  # timed as it was loaded
     np.testing.assert_allclose(profiler.run(shipped.key, _inputs()), _expected(), atol=1e-5, rtol=1e-5)
 
 
@@ -105,6 +106,15 @@ def test_a_timing_process_that_was_killed_is_a_lost_device_and_can_be_opened_aga
         assert "exit code -9" in caught.value.what
         assert caught.value.mend == "run the same command again: what was measured is kept"
     with profiler:
+        assert profiler.measure(SMALL, QUICK).median_ms > 0
+
+
+def test_a_workload_that_was_unloaded_is_gone_from_the_timing_process_and_can_be_loaded_again() -> None:
+    with LocalProfiler("onnxruntime", 1) as profiler:
+        list(profiler.load([SMALL], QUICK))
+        profiler.unload([SMALL.key, "never loaded"])
+        with pytest.raises(ConversionError, match="KeyError"):
+            profiler.run(SMALL.key, np.zeros(SMALL.op.shape, np.float32))
         assert profiler.measure(SMALL, QUICK).median_ms > 0
 
 

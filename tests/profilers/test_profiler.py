@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, final
 
 import pytest
@@ -38,6 +39,9 @@ class Recorder(Profiler):
     def _load(self, workload: Workload) -> None:
         self.events.append(f"load {workload.key}")
 
+    def _unload(self, key: str) -> None:
+        self.events.append(f"unload {key}")
+
     def _time_s(self, key: str, calls: int) -> float:
         self.events.append(f"time {key}")
         return calls / 1e3
@@ -66,6 +70,29 @@ def test_a_workload_is_loaded_when_it_is_asked_for_and_only_once() -> None:
         profiler.measure_all([SMALL, LARGE], QUICK)
     loads = Counter(event for event in profiler.events if event.startswith("load"))
     assert loads == {f"load {workload.key}": 1 for workload in (SMALL, LARGE, SENTINEL)}
+
+
+def test_what_was_unloaded_is_loaded_again_when_it_is_asked_for() -> None:
+    with Recorder() as profiler:
+        list(profiler.load([SMALL, LARGE], QUICK))
+        profiler.unload([SMALL.key, "never loaded"])
+        assert profiler.events[-1] == f"unload {SMALL.key}"
+        list(profiler.load([SMALL, LARGE], QUICK))
+    assert profiler.events.count(f"load {SMALL.key}") == 2
+    assert profiler.events.count(f"load {LARGE.key}") == 1
+
+
+def test_a_file_is_loaded_in_place_of_the_workload_and_timed_under_its_key() -> None:
+    with Recorder() as profiler:
+        profiler.load_artifact(SMALL, Path("network.onnx"), QUICK)
+        list(profiler.load([SMALL], QUICK))
+        assert profiler.events.count(f"load {SMALL.key}") == 1
+        assert profiler.measure(SMALL, QUICK).median_ms == pytest.approx(1.0)
+
+
+def test_a_closed_profiler_loads_no_file() -> None:
+    with pytest.raises(ValueError, match="not open"):
+        Recorder().load_artifact(SMALL, Path("network.onnx"), QUICK)
 
 
 def test_closing_forgets_what_was_loaded() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from profilers.runtimes.onnx_file import INPUT, OPSET, OUTPUT, write_onnx
 from profilers.runtimes.onnxruntime import OnnxRuntime
 
 SHAPE = (1, 3, 16, 16)
+ROOT = Path(__file__).parents[2]
 
 
 class CountingEngine(Engine):
@@ -117,6 +120,26 @@ def test_the_worker_answers_a_failure_and_goes_on(tmp_path: Path) -> None:
     assert "FileNotFoundError" in missing["error"]
     assert unknown["error"] == "KeyError: 'op'"
     assert load == {}
+
+
+def test_the_worker_frees_what_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("module")
+    load, unload, timed = _answers(
+        {"do": "load", "key": "op", "path": str(tmp_path / "artifact"), "shape": [1], "dtype": "float32"},
+        {"do": "unload", "key": "op"},
+        {"do": "time", "key": "op", "calls": 3},
+    )
+    assert load == unload == {}
+    assert timed["error"] == "KeyError: 'op'"
+
+
+def test_a_worker_whose_profiler_was_killed_removes_the_artifacts_and_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    (folder / "1.onnx").write_text("left behind")
+    command = [sys.executable, "-m", "profilers.devices.worker", "onnxruntime", "1", str(folder)]
+    subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=60)
+    assert not folder.exists()
 
 
 # --- one ONNX file ------------------------------------------------------------------------------------------------

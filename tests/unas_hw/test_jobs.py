@@ -1,5 +1,6 @@
 """One command after the other: what ``search`` found is trained, exported, verified and predicted without another word,
-and what comes too early is refused with the command that comes first."""
+and what comes too early is refused with the command that comes first.
+"""
 
 from __future__ import annotations
 
@@ -213,7 +214,7 @@ def test_a_profile_has_what_was_planned_and_is_not_made_again(
 
 def test_fresh_networks_are_as_fast_as_the_table_says(space: ChainSpace, table: LatencyTable, rule: TimingRule) -> None:
     found = finish(validate(space, table, open_profiler(table.header["device"]), networks=12, rule=rule))
-    assert {field for field in Errors.__dataclass_fields__} | {"scale", "intercept_ms"} <= found.keys()
+    assert set(Errors.__dataclass_fields__) | {"scale", "intercept_ms"} <= found.keys()
     assert found["networks"] == 12
     assert found["mape"] < 3
     assert found["spearman"] > 0.9

@@ -1,5 +1,6 @@
 """From a budget to a network that was measured to keep it, in a folder that others can read; a kill at any moment costs
-time and changes nothing; what cannot be found is said at once."""
+time and changes nothing; what cannot be found is said at once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import SearchSettings, search
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.selection import Selection
+from unas_hw.methods.selection import Selection, select
 from unas_hw.methods.unas import UnasConfig
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
@@ -124,7 +125,7 @@ def test_a_finished_search_is_not_made_again(settings: SearchSettings, rule: Tim
 
 def test_a_run_with_other_settings_is_not_mixed_up(settings: SearchSettings, rule: TimingRule) -> None:
     finish(search(settings, rule))
-    with pytest.raises(RunError, match="begun with tau=0.4, not 0.7"):
+    with pytest.raises(RunError, match=r"begun with tau=0\.4, not 0\.7"):
         finish(search(replace(settings, unas=replace(UNTRAINED, tau=0.7)), rule))
 
 
@@ -162,8 +163,6 @@ def test_a_budget_above_the_largest_network_is_said_to_bind_nothing(settings: Se
 def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
     settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    select = jobs_search.select
-
     def hopeless(*args: Any) -> Any:
         for found in select(*args):
             yield Selection(found.readings, None)

@@ -24,7 +24,7 @@ from unas_hw.methods.unas import CHECKPOINT, METRICS, UnasConfig, UnasSearch, pu
 from unas_hw.runs import RUNS, Run
 from unas_hw.spaces.chain import ChainSpace
 
-CONFIG = UnasConfig(warmup_epochs=1, epochs=3, batch_size=24, measure_every=2)
+CONFIG = UnasConfig(warmup_epochs=1, epochs=3, batch_size=24, gap_weight=0, train_choice=False, measure_every=2)
 STEPS = 2
 """Of an epoch: 48 images in batches of 24."""
 
@@ -83,8 +83,8 @@ def _assert_same(one: UnasSearch, other: UnasSearch) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"estimator": "reinforce"}, {"gap": "elementwise", "train_choice": False, "softening": 0.05}],
-    ids=["default", "reinforce", "elementwise"],
+    [{"gap_weight": 0.5, "train_choice": True}, {"estimator": "reinforce", "gap_weight": 0.5}, {"softening": 0.05}],
+    ids=["default", "reinforce", "softened"],
 )
 def test_ten_epochs_equal_five_and_five_after_a_restart(begin: Begin, change: dict[str, Any]) -> None:
     config = replace(CONFIG, warmup_epochs=2, epochs=8, batch_size=48, **change)
@@ -130,7 +130,7 @@ def test_warming_up_moves_the_weights_only(begin: Begin) -> None:
 
 
 def test_the_expected_latency_falls_towards_the_budget(begin: Begin, model: LatencyModel) -> None:
-    config = UnasConfig(warmup_epochs=1, epochs=24, batch_size=48, gap_weight=0, train_choice=False, multiplier_rate=1)
+    config = replace(CONFIG, epochs=16, batch_size=48, measure_every=10, multiplier_rate=1.0)
     search = _run(begin("one", config, share=0.3))
     lines = [line for line in search.run.lines(METRICS) if line["stage"] == "search"]
     first, last = lines[0], lines[-1]
@@ -170,7 +170,7 @@ def test_sampled_networks_are_measured_every_few_steps(begin: Begin) -> None:
 
 
 def test_what_the_table_does_not_know_reaches_the_architecture(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(CONFIG, epochs=6, measure_every=1, multiplier_rate=5.0, train_choice=False)
+    config = replace(CONFIG, warmup_epochs=0, epochs=5, measure_every=1, multiplier_rate=5.0)
     plain = _run(begin("plain", config))
     slower = begin("slower", config)
     measure = slower.excess.measure

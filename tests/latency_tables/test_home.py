@@ -1,0 +1,85 @@
+"""Tables lie in one folder that a variable moves, and a name that fits several or none is not guessed at."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from latency_tables import home
+from latency_tables.errors import TableError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of tables, empty."""
+    monkeypatch.setenv("UNAS_HW_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables").mkdir()
+    return tmp_path / "tables"
+
+
+def _touch(path: Path, when: int) -> Path:
+    path.write_text("")
+    os.utime(path, (when, when))
+    return path
+
+
+def test_without_the_variable_tables_lie_where_the_system_keeps_data_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("", None):
+        monkeypatch.delenv("UNAS_HW_HOME", raising=False)
+        if value is not None:
+            monkeypatch.setenv("UNAS_HW_HOME", value)
+        assert home.home().is_absolute()
+        assert home.home().name == "unas-hw"
+        assert home.tables_folder() == home.home() / "tables"
+
+
+def test_a_default_path_names_what_where_and_how_and_is_one_file(folder: Path) -> None:
+    path = home.default_path("mbconv w=1.0", "sim:phone?noise=0.1/../x", "simulated", 2)
+    assert path.parent == folder
+    for part in ("sim", "phone", "simulated", "2t", "mbconv"):
+        assert part in path.name
+    others = {
+        home.default_path("mbconv", "cpu", "onnxruntime", 1),
+        home.default_path("darts", "cpu", "onnxruntime", 1),
+        home.default_path("mbconv", "sim:phone", "onnxruntime", 1),
+        home.default_path("mbconv", "cpu", "torch", 1),
+        home.default_path("mbconv", "cpu", "onnxruntime", 2),
+    }
+    assert len(others) == 5
+
+
+def test_the_last_profiled_table_comes_first(folder: Path) -> None:
+    old, new = _touch(folder / "b.jsonl", 100), _touch(folder / "a.jsonl", 200)
+    _touch(folder / "notes.txt", 300)
+    assert home.table_files() == [new, old]
+    _touch(old, 300)
+    assert home.table_files() == [old, new]
+
+
+def test_a_beginning_that_fits_several_is_refused_with_their_number(folder: Path) -> None:
+    _touch(folder / "cpu-one.jsonl", 1)
+    second = _touch(folder / "cpu-two.jsonl", 2)
+    with pytest.raises(TableError, match="2 tables match 'cpu'") as caught:
+        home.find_table("cpu")
+    assert "unas-hw tables list" in caught.value.mend
+    assert home.find_table("cpu-t") == second
+
+
+def test_where_there_is_no_table_the_mend_is_to_measure_one(folder: Path) -> None:
+    with pytest.raises(TableError, match="no tables match 'cpu'") as caught:
+        home.find_table("cpu")
+    assert caught.value.mend == "measure one: unas-hw profile"
+    with pytest.raises(TableError, match="there is no table") as caught:
+        home.open_table(None)
+    assert "unas-hw profile" in caught.value.mend
+
+
+def test_a_path_is_taken_as_it_is_and_a_file_name_is_looked_for_in_the_folder(folder: Path, tmp_path: Path) -> None:
+    here, there = _touch(tmp_path / "here.jsonl", 1), _touch(folder / "there.jsonl", 1)
+    assert home.find_table(str(here)) == here
+    assert home.find_table("here.jsonl") == Path("here.jsonl")
+    assert home.find_table("there.jsonl") == there
+    assert home.find_table("nowhere.jsonl") == Path("nowhere.jsonl")
