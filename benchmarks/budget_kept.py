@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.commands import unas_hw
 from benchmarks.report import keep
 
-SHORT = ("--warmup-epochs", "2", "--epochs", "2")
+SHORT = ("--warmup-epochs", "1", "--epochs", "1")
 
 
 def main() -> None:
     """Prints and keeps one row a search."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table = unas_hw(folder, "profile")
@@ -33,15 +34,23 @@ def main() -> None:
                 row |= {"used": report["measured_ms"] / report["budget_ms"], "search_measured_ms": found["measured_ms"]}
                 row |= {"failed": [check["name"] for check in report["checks"] if not check["passed"]]}
                 rows.append(row)
+                keep("budget_kept", summary(rows))  # after every search: it takes a while
                 print(
                     f"{share} seed {seed}: budget {row['budget_ms']:.4f} ms, predicted {row['predicted_ms']:.4f}, "
                     f"measured {row['measured_ms']:.4f} ({row['used']:.1%} of it), anchors x{row['anchor_scale']:.3f}, "
                     f"failed: {row['failed'] or 'nothing'}",
                     flush=True,
                 )
+    total = summary(rows)
+    print(
+        f"budget kept in {total['kept']} of {len(rows)}, at least 85% of it used in {total['at_least_85_percent_used']}"
+    )
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many of the searches kept and used their budget."""
     kept, used = sum(row["used"] <= 1 for row in rows), sum(0.85 <= row["used"] <= 1 for row in rows)
-    print(f"budget kept in {kept} of {len(rows)}, at least 85% of it used in {used}")
-    keep("budget_kept", {"kept": kept, "at_least_85_percent_used": used, "rows": rows})
+    return {"searches": len(rows), "kept": kept, "at_least_85_percent_used": used, "rows": rows}
 
 
 if __name__ == "__main__":
