@@ -64,7 +64,8 @@ def tables(draw: st.DrawFn) -> LatencyTable:
     }
     samples: dict[int, list[Sample]] = {}
     for session in range(draw(st.integers(0, 3))):
-        order = draw(st.lists(st.tuples(st.sampled_from(names), times, st.booleans()), min_size=1, max_size=8))
+        sample = st.tuples(st.sampled_from(names), times, st.booleans())
+        order = draw(st.lists(sample, min_size=4 * session + 1, max_size=4 * session + 4))
         samples[session] = [
             Sample(key, ms, rows[key].calls, tick, drifted) for tick, (key, ms, drifted) in enumerate(order)
         ]
