@@ -105,6 +105,18 @@ def test_the_most_probable_networks_within_bounds_are_those_that_enumeration_fin
         assert model.most_probable(log_probs, *bounds, 6) == wanted[:6]
 
 
+def test_of_many_networks_with_the_same_latency_none_of_the_most_probable_is_lost(model: LatencyModel) -> None:
+    model.constant_ms, model.times_ms = 1.0, [(torch.arange(count) % 3).double() for count in (6, 7, 6)]
+    generator = torch.Generator().manual_seed(0)
+    log_probs = [
+        torch.log_softmax(torch.randn(count, dtype=torch.float64, generator=generator), 0) for count in (6, 7, 6)
+    ]
+    for latency_ms in (2.0, 4.0, 6.0):
+        wanted = _ranked(model, log_probs, latency_ms - 0.1, latency_ms + 0.1)
+        assert len(wanted) > 20
+        assert model.most_probable(log_probs, latency_ms - 0.1, latency_ms + 0.1, 6) == wanted[:6]
+
+
 def test_the_fastest_network_is_found_where_only_it_fits(model: LatencyModel) -> None:
     uniform = [torch.full((count,), -math.log(count), dtype=torch.float64) for count in (6, 7, 6)]
     just = model.latency_ms(model.smallest) * (1 + 1e-9)
