@@ -73,7 +73,8 @@ def read(path: Path) -> Content:
         raise DamagedTableError(
             f"{path} has schema {records[0]['schema']}, this version reads {SCHEMA}", mend="pip install -U unas-hw"
         )
-    return Content(records[0], tuple(records[1:]), len(rest.encode()))
+    # In bytes of the file: decoding may have replaced some.
+    return Content(records[0], tuple(records[1:]), len(path.read_bytes().rpartition(b"\n")[2]) if rest else 0)
 
 
 def _record(path: Path, number: int, line: str) -> Record:
@@ -91,7 +92,7 @@ def _record(path: Path, number: int, line: str) -> Record:
             raise ValueError(f"parts are {record['parts']!r}")
         if record["record"] == "calibration":
             Calibration.from_record(record)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedTableError(
             f"{path}, line {number} is not a record of a latency table: {type(error).__name__} {error}",
             mend=f"keep what is before it: head -n {number - 1} {path} > rescued.jsonl"
@@ -156,6 +157,9 @@ def journal(path: Path) -> Iterator[Journal]:
             ) from None
         with explained(path):
             size = os.fstat(descriptor).st_size
+            if size and b"\n" not in path.read_bytes():  # killed within the header
+                os.ftruncate(descriptor, 0)
+                size = 0
             if size and (content := read(path)).torn:
                 os.ftruncate(descriptor, size - content.torn)
         yield Journal(path, descriptor)

@@ -101,7 +101,8 @@ class LatencyTable:
                 calibration = Calibration.from_record(record)
         for taken in samples.values():
             taken.sort(key=lambda sample: sample.tick)
-        return cls(path, content.header, rows, samples, sessions, calibration)
+        # In the order of the sessions, not of the rows: values must not change when a table is saved.
+        return cls(path, content.header, rows, dict(sorted(samples.items())), sessions, calibration)
 
     def save(self) -> None:
         """Writes the table whole, each row with its samples."""

@@ -89,3 +89,18 @@ def test_whatever_is_in_a_file_it_is_a_table_or_one_of_our_errors(
         LatencyTable.load(path).measurements  # noqa: B018 - all that can go wrong on the way
     except UnasError:  # any other error fails the test
         return
+
+
+def test_a_torn_end_of_odd_bytes_costs_no_record_before_it(table: LatencyTable, path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\xff" * 5)
+    with storage.journal(path):
+        pass
+    assert path.read_bytes() == whole
+
+
+def test_a_file_killed_within_its_header_begins_anew(path: Path) -> None:
+    path.write_bytes(b'{"record":"hea')
+    with storage.journal(path):
+        pass
+    assert path.read_bytes() == b""
