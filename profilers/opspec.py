@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
 from profilers.errors import OpSpecError
 
 Attribute = int | float | str
-_KEY = re.compile(r"(?P<kind>[\w.-]+)\[(?P<attrs>[^\]]*)\]@(?P<shape>\d+(?:x\d+)*):(?P<dtype>\w+)")
-_FORBIDDEN = re.compile(r"[\[\],=@]")
+_WORD = r"[^\[\],=@]+"
+_KEY = re.compile(
+    rf"(?P<kind>[\w.-]+)\[(?P<attrs>(?:{_WORD}={_WORD}(?:,{_WORD}={_WORD})*)?)\]@(?P<shape>\d+(?:x\d+)*):(?P<dtype>\w+)",
+    re.ASCII,
+)
+_MEND = "write kind[name=value,...]@NxCxHxW:dtype, as in conv[kernel=3,out=16,stride=1]@1x3x32x32:float32"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpSpec:
     """One operation on one input shape; equal specs have equal keys on every machine.
 
@@ -25,23 +29,27 @@ class OpSpec:
         attrs: What distinguishes it from others of its kind; sorted, read-only.
         shape: Input shape, batch first: ``(N, C, H, W)``.
         dtype: Element type of the input and the weights.
+
+    Raises:
+        OpSpecError: If they cannot be written as a key and read again.
     """
 
     kind: str
     attrs: Mapping[str, Attribute]
     shape: tuple[int, ...]
     dtype: str = "float32"
-    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, value in self.attrs.items():
-            if _FORBIDDEN.search(f"{name}{value}"):
-                raise ValueError(f"{self.kind}: attribute {name}={value!r} has one of []=,@ in it")
         object.__setattr__(self, "attrs", MappingProxyType(dict(sorted(self.attrs.items()))))
-        object.__setattr__(self, "_hash", hash(self.key))
+        match = _KEY.fullmatch(self.key)
+        if match is None or match["attrs"].count("=") != len(self.attrs):
+            raise OpSpecError(f"{self.key!r} is not the key of an operation", mend=_MEND)
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, OpSpec) else NotImplemented
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self.key)
 
     @cached_property
     def key(self) -> str:
@@ -59,12 +67,11 @@ class OpSpec:
         """The spec that a key was made of; raises ``OpSpecError`` where it is not one."""
         match = _KEY.fullmatch(key)
         if match is None:
-            raise OpSpecError(
-                f"{key!r} is not the key of an operation",
-                mend="write kind[name=value,...]@NxCxHxW:dtype, as in conv[kernel=3,out=16,stride=1]@1x3x32x32:float32",
-            )
-        pairs = (pair.partition("=") for pair in match["attrs"].split(",") if pair)
-        attrs = {name: _value(text) for name, _, text in pairs}
+            raise OpSpecError(f"{key!r} is not the key of an operation", mend=_MEND)
+        pairs = [pair.split("=") for pair in match["attrs"].split(",") if pair]
+        attrs = {name: _value(text) for name, text in pairs}
+        if len(attrs) < len(pairs):
+            raise OpSpecError(f"{key!r} gives an attribute twice", mend=_MEND)
         return cls(match["kind"], attrs, tuple(map(int, match["shape"].split("x"))), match["dtype"])
 
 

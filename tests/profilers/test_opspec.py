@@ -91,6 +91,10 @@ def test_attributes_cannot_be_changed() -> None:
         "[kernel=3]@1x3:float32",
         "conv[kernel=3]@1x3:float32 ",
         "con v[kernel=3]@1x3:float32",
+        "conv[kernel]@1x3:float32",
+        "conv[,]@1x3:float32",
+        "conv[a=b=c]@1x3:float32",
+        "conv[=3]@1x3:float32",
     ],
 )
 def test_a_key_of_another_form_is_refused_with_the_form_to_write(key: str) -> None:
@@ -118,8 +122,25 @@ def test_the_example_in_the_mend_is_a_key() -> None:
 
 @pytest.mark.parametrize("attrs", [{"a": "x=y"}, {"a,b": 1}, {"a": "x]"}, {"[a": 1}, {"a": "x@1"}])
 def test_an_attribute_that_would_break_the_key_is_refused(attrs: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="has one of"):
+    with pytest.raises(OpSpecError, match="is not the key"):
         OpSpec("conv", attrs, (1, 3, 8, 8))
+
+
+def test_an_attribute_given_twice_is_refused() -> None:
+    with pytest.raises(OpSpecError, match="twice"):
+        OpSpec.from_key("conv[a=1,a=2]@1x3:float32")
+
+
+@pytest.mark.parametrize(("kind", "shape", "dtype"), [("co nv", (1,), "f"), ("conv", (-1,), "f"), ("conv", (1,), "")])
+def test_kind_shape_and_type_have_to_be_readable_too(kind: str, shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(OpSpecError):
+        OpSpec(kind, {}, shape, dtype)
+
+
+def test_specs_are_equal_where_their_keys_are() -> None:
+    whole, real, word = (OpSpec("conv", {"a": value}, (1,)) for value in (1, 1.0, "1"))
+    assert whole == word and hash(whole) == hash(word)
+    assert whole != real
 
 
 def test_numel_counts_the_elements_of_the_input() -> None:
