@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from profilers.errors import UnasError
 from profilers.registry import find_runtime
 from profilers.runtimes.base import Engine
 
@@ -54,7 +55,7 @@ def serve(runtime: Any, threads: int, requests: IO[str], answers: IO[str]) -> No
                 inputs = np.load(request["inputs"], allow_pickle=False)
                 np.save(request["outputs"], engines[key].run(inputs))
         except Exception as error:  # everything goes back to the process that can tell the user
-            answer["error"] = f"{type(error).__name__}: {error}"
+            answer["error"] = error.what if isinstance(error, UnasError) else f"{type(error).__name__}: {error}"
         answers.write(json.dumps(answer) + "\n")
 
 

@@ -5,20 +5,35 @@ What ``profile`` times, ``export`` writes and ``verify`` measures goes through t
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
 
+from profilers.errors import ConversionError
+
 if TYPE_CHECKING:
     from torch import nn
 
 Array = npt.NDArray[Any]
+
+
+@contextlib.contextmanager
+def refused(what: str, *, mend: str) -> Iterator[None]:
+    """Turns what a library raises about a module or a file into a ``ConversionError``; they share no public base."""
+    try:
+        yield
+    except (OSError, ConversionError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConversionError(f"{what}: {reason or type(error).__name__}", mend=mend) from error
 
 
 class Engine(ABC):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profilers.errors import ConversionError
+from profilers.files import write_atomic
+from profilers.runtimes.base import refused
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,53 +36,48 @@ def write_onnx(module: nn.Module, shape: tuple[int, ...], path: Path, *, final: 
 
     Raises:
         ConversionError: If the exporter cannot take the module, or leaves another opset than was asked for.
+        FileError: If the file cannot be written.
     """
     import onnx
     import torch
 
-    example = (torch.zeros(shape),)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with _quiet(), torch.no_grad():
-            if final:
-                batch = torch.export.Dim("batch", min=1, max=1024)
-                # An example batch of 1 would be taken for a constant.
-                program = torch.onnx.export(
-                    module.eval(),
-                    (torch.zeros(max(2, shape[0]), *shape[1:]),),
-                    dynamo=True,
-                    opset_version=OPSET,
-                    input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    dynamic_shapes=({0: batch},),
-                    verbose=False,
-                )
-                assert program is not None  # documented for dynamo=True
-                program.save(partial, external_data=False)
-            else:
+    module.eval()
+    what = f"{type(module).__name__} cannot be written as ONNX"
+    mend = "replace the operation that is named; see https://docs.pytorch.org/docs/stable/onnx.html"
+    with _quiet(), torch.no_grad(), refused(what, mend=mend):
+        if final:
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(max(2, shape[0]), *shape[1:]),),  # an example batch of 1 would be taken for a constant
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
+                verbose=False,
+            )
+            assert program is not None  # documented for dynamo=True
+            model = program.model_proto
+        else:
+            with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
+                written = Path(folder) / path.name
                 torch.onnx.export(
-                    module.eval(),
-                    example,
-                    str(partial),
+                    module,
+                    (torch.zeros(shape),),
+                    written,
                     dynamo=False,
                     opset_version=OPSET,
                     input_names=[INPUT],
                     output_names=[OUTPUT],
                 )
-        opset = next(entry.version for entry in onnx.load(partial).opset_import if entry.domain in ("", "ai.onnx"))
-        if opset != OPSET:
-            raise ConversionError(
-                f"the exporter wrote opset {opset} where {OPSET} was asked for",
-                mend="pip install -c constraints.txt torch",
-            )
-        os.replace(partial, path)
-    except (torch.onnx.OnnxExporterError, torch.onnx.errors.UnsupportedOperatorError) as error:
+                model = onnx.load(written)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset != OPSET:
         raise ConversionError(
-            f"{type(module).__name__} cannot be written as ONNX: {str(error).splitlines()[0]}",
-            mend="replace the operation that is named; see https://pytorch.org/docs/stable/onnx.html",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+            f"the exporter wrote opset {opset} where {OPSET} was asked for",
+            mend="pip install -c constraints.txt torch",
+        )
+    write_atomic(path, model.SerializeToString())
 
 
 @contextlib.contextmanager

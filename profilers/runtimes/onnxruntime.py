@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from profilers.errors import ConversionError
-from profilers.runtimes.base import Array, Engine, Runtime
+from profilers.runtimes.base import Array, Engine, Runtime, refused
 from profilers.runtimes.onnx_file import write_onnx
 
 if TYPE_CHECKING:
@@ -37,13 +37,8 @@ class OnnxRuntime(Runtime):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        try:
+        with refused(f"onnxruntime cannot load {path}", mend="export the network again: unas-hw export"):
             session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
-        except Exception as error:  # its exceptions share no public base
-            raise ConversionError(
-                f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}",
-                mend="export the network again: unas-hw export",
-            ) from error
         if session.get_providers() != [PROVIDER]:  # another one would be taken in silence
             raise ConversionError(
                 f"onnxruntime runs {session.get_providers()}, not {PROVIDER}", mend="pip install onnxruntime"

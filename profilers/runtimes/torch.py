@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from profilers.runtimes.base import Array, Engine, Runtime
+from profilers.files import write_atomic
+from profilers.runtimes.base import Array, Engine, Runtime, refused
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,15 +26,18 @@ class TorchRuntime(Runtime):
     def convert(self, module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
         import torch
 
-        with warnings.catch_warnings():
+        content, what = io.BytesIO(), f"{type(module).__name__} cannot be exported"
+        mend = "see what torch.export takes: https://docs.pytorch.org/docs/stable/export.html"
+        with warnings.catch_warnings(), refused(what, mend=mend):
             warnings.simplefilter("ignore")
-            torch.export.save(torch.export.export(module.eval(), (torch.zeros(shape),)), path)
+            torch.export.save(torch.export.export(module.eval(), (torch.zeros(shape),)), content)
+        write_atomic(path, content.getvalue())
 
     def load(self, path: Path, threads: int) -> TorchEngine:
         import torch
 
         torch.set_num_threads(threads)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), refused(f"torch cannot load {path}", mend="export it again: unas-hw export"):
             warnings.simplefilter("ignore")
             return TorchEngine(torch.export.load(path).module())
 

@@ -22,6 +22,7 @@ from profilers.errors import ConversionError
 from profilers.runtimes.base import Array, Engine, Runtime
 from profilers.runtimes.onnx_file import INPUT, OPSET, OUTPUT, write_onnx
 from profilers.runtimes.onnxruntime import OnnxRuntime
+from profilers.runtimes.torch import TorchRuntime
 
 SHAPE = (1, 3, 16, 16)
 ROOT = Path(__file__).parents[2]
@@ -220,6 +221,26 @@ def test_a_module_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tm
         write_onnx(_Eigenvalues(), (1, 3, 4, 4), path, final=False)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+class _Broken(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("runtime", [TorchRuntime(), OnnxRuntime()])
+def test_a_module_that_fails_is_named_and_nothing_is_written(runtime: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"_Broken cannot be .*: "):
+        runtime.convert(_Broken(), SHAPE, tmp_path / "module")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("runtime", [TorchRuntime(), OnnxRuntime()])
+def test_a_damaged_artifact_is_named(runtime: Runtime, tmp_path: Path) -> None:
+    path = tmp_path / f"module{runtime.suffix}"
+    path.write_bytes(b"damaged")
+    with pytest.raises(ConversionError, match=str(path)):
+        runtime.load(path, 1)
 
 
 def test_exporting_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
