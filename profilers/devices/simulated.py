@@ -71,6 +71,23 @@ BUILTIN = {
 }
 
 
+RANGES = {
+    "macs_per_ms": (1e-3, 1e15),
+    "bytes_per_ms": (1e-3, 1e15),
+    "overhead_ms": (0, 1e6),
+    "isolation_ms": (0, 1e6),
+    "fusion": (-1, 0.99),  # negative: whole networks take longer than their parts
+    "noise": (0, 2),
+    "two_speed": (0.01, 100),
+    "period_s": (1e-6, 1e6),
+    "drift_per_s": (0, 100),
+    "outliers": (0, 1),
+    "drop_after": (0, 10**9),
+    "seed": (0, 2**63),
+}
+"""What each option may be, so that no arithmetic of the model leaves the numbers that a clock can show."""
+
+
 def _unit(text: str) -> float:
     """A number in [0, 1) that depends on the text only."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
@@ -81,16 +98,18 @@ def find_simulated(name: str) -> SimulatedDevice:
     base, _, options = name.partition("?")
     if base not in BUILTIN:
         raise UnknownNameError(f"no simulated device is called {base!r}", mend=f"choose one of {', '.join(BUILTIN)}")
-    known = {field.name for field in fields(SimulatedDevice)}
     changes: dict[str, Any] = {}
     for option, text in parse_qsl(options, keep_blank_values=True):
-        if option not in known:
-            near = get_close_matches(option, known) or sorted(known)
+        if option not in RANGES:
+            near = get_close_matches(option, RANGES) or sorted(RANGES)
             raise UnknownNameError(f"a simulated device has no {option!r}", mend=f"did you mean {near[0]!r}?")
         try:
-            changes[option] = int(text) if option in ("drop_after", "seed") else float(text)
+            number = changes[option] = int(text) if option in ("drop_after", "seed") else float(text)
         except ValueError:
             raise UnknownNameError(f"{option}={text!r} is not a number", mend=f"write {option}=NUMBER") from None
+        low, high = RANGES[option]
+        if not low <= number <= high:  # false for NaN too
+            raise UnknownNameError(f"{option}={text} is out of range", mend=f"write a number from {low:g} to {high:g}")
     return replace(BUILTIN[base], **changes)
 
 

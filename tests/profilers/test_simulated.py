@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from profilers.devices.simulated import BUILTIN, SimulatedProfiler, find_simulated
+from profilers.devices.simulated import BUILTIN, RANGES, SimulatedDevice, SimulatedProfiler, find_simulated
 from profilers.errors import DeviceLostError, UnknownNameError
 from profilers.opspec import OpSpec
 from profilers.profiler import SENTINEL
@@ -103,6 +103,14 @@ def test_an_option_that_is_no_number_is_refused_with_its_value() -> None:
     assert caught.value.mend == "write noise=NUMBER"
 
 
+@pytest.mark.parametrize(
+    "option", ["period_s=0", "macs_per_ms=0", "noise=nan", "noise=1e9", "two_speed=inf", "outliers=-1", "fusion=1"]
+)
+def test_a_number_no_device_can_have_is_refused(option: str) -> None:
+    with pytest.raises(UnknownNameError, match="is out of range"):
+        find_simulated(f"phone?{option}")
+
+
 def test_an_unknown_device_is_answered_with_those_there_are() -> None:
     with pytest.raises(UnknownNameError, match="'fridge'") as caught:
         SimulatedProfiler("fridge?noise=0.1", 1)
@@ -154,3 +162,9 @@ def test_limits_hold_for_the_time_of_the_device() -> None:
     with SimulatedProfiler("phone", 1) as profiler:
         samples = list(profiler.sample(list(profiler.load([LARGE], rule)), rule))
     assert 0 < len(_ms(samples, LARGE.key)) < 10
+
+
+def test_every_option_has_a_range_that_the_built_in_devices_keep() -> None:
+    assert RANGES.keys() == {field.name for field in fields(SimulatedDevice)}
+    for model in BUILTIN.values():
+        assert all(low <= getattr(model, name) <= high for name, (low, high) in RANGES.items())
