@@ -13,15 +13,15 @@ _QUANTITY = re.compile(r"\s*([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[+-]?\.\d+)\s*(
 
 def parse_ms(text: str) -> float:
     """Milliseconds of ``80ms``, ``1.2s``, ``500us``; raises ``UnitError`` without a unit, or if not positive."""
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(text.lower().replace("μ", "µ"))  # Greek mu for the micro sign
     if match is None:
         raise UnitError(f"{text!r} is not a time", mend="write a number and a unit, such as 80ms, 1.2s or 500us")
     number, unit = match.groups()
-    if not unit:
+    if not unit and float(number) > 0:
         raise UnitError(f"{text!r} has no unit", mend=f"write {number}ms, {number}us or {number}s")
-    if unit not in _MS_PER_UNIT:
+    if unit and unit not in _MS_PER_UNIT:
         raise UnitError(f"{text!r} has the unknown unit {unit!r}", mend=f"use one of {', '.join(_MS_PER_UNIT)}")
-    value = float(number) * _MS_PER_UNIT[unit]
+    value = float(number) * _MS_PER_UNIT.get(unit, 1.0)
     if not 0 < value < math.inf:
         raise UnitError(f"{text!r} is not a positive time", mend="write a positive number, such as 80ms")
     return value

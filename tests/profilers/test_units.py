@@ -17,6 +17,8 @@ from profilers.units import format_ms, parse_ms
         ("1.2s", 1200.0),
         ("500us", 0.5),
         ("500µs", 0.5),
+        ("500μs", 0.5),  # the Greek letter
+        ("80MS", 80.0),
         ("250ns", 0.00025),
         ("2m", 120_000.0),
         ("2min", 120_000.0),
@@ -52,7 +54,7 @@ def test_an_unknown_unit_is_refused_with_the_known_ones(text: str) -> None:
     assert {"ms", "us", "s"} <= set(caught.value.mend.replace(",", "").split())
 
 
-@pytest.mark.parametrize("text", ["0ms", "-80ms", "-0.0s", "1e-400ms", "1e400ms"])
+@pytest.mark.parametrize("text", ["0ms", "-80ms", "-0.0s", "1e-400ms", "1e400ms", "-5", "0"])
 def test_only_a_positive_finite_time_passes(text: str) -> None:
     with pytest.raises(UnitError, match="not a positive time"):
         parse_ms(text)
