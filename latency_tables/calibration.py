@@ -101,15 +101,14 @@ class Calibration:
     def interval(self, confidence: float = 0.9) -> tuple[float, float]:
         """Factors below and above a prediction between which a new network lies (split conformal).
 
-        Source: Lei et al. 2018, "Distribution-free predictive inference for regression". Without residuals the
-        interval is unknown: ``(0, inf)``.
+        Source: Lei et al. 2018, "Distribution-free predictive inference for regression". With too few residuals
+        for the confidence the interval is unknown: ``(0, inf)``.
         """
         n = len(self.residuals)
         rank = math.ceil((n + 1) * confidence)
-        if n == 0:
+        if rank > n:
             return 0.0, math.inf
-        widths = sorted(abs(residual) for residual in self.residuals)
-        width = widths[min(rank, n) - 1]
+        width = sorted(abs(residual) for residual in self.residuals)[rank - 1]
         return max(0.0, 1 - width), 1 + width
 
     def to_record(self) -> dict[str, Any]:
@@ -194,10 +193,11 @@ def errors(predicted_ms: Floats, measured_ms: Floats, noise_floor: float) -> Err
 
 
 def spearman(left: Sequence[float] | Floats, right: Sequence[float] | Floats) -> float:
-    """Rank correlation; ties share their mean rank. NaN for fewer than three pairs."""
-    if len(left) < 3:
+    """Rank correlation; ties share their mean rank. NaN for fewer than three pairs or where one side is constant."""
+    ranks = _ranks(np.asarray(left)), _ranks(np.asarray(right))
+    if len(left) < 3 or not all(np.ptp(side) for side in ranks):
         return math.nan
-    return float(np.corrcoef(_ranks(np.asarray(left)), _ranks(np.asarray(right)))[0, 1])
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def _ranks(values: Floats) -> Floats:

@@ -12,6 +12,7 @@ from typing import Any
 from latency_tables import storage
 from latency_tables.calibration import fit
 from latency_tables.table import ANCHOR, MAX_NOISE_FLOOR, NETWORK, LatencyTable, Row
+from profilers.measurement import MIN_SAMPLES
 from profilers.profiler import SENTINEL, Profiler
 from profilers.timing import TimingRule
 from profilers.workload import Workload
@@ -169,7 +170,8 @@ def _now() -> str:
 
 def quick(rule: TimingRule) -> TimingRule:
     """A rule for measuring a few networks between other work: the same blocks, a third of the rounds."""
-    return replace(rule, min_rounds=rule.min_rounds // 2, max_rounds=rule.max_rounds // 3, warmup_s=0.05)
+    least = max(MIN_SAMPLES, rule.min_rounds // 2)
+    return replace(rule, min_rounds=least, max_rounds=max(least, rule.max_rounds // 3), warmup_s=0.05)
 
 
 def describe(table: LatencyTable) -> dict[str, Any]:

@@ -32,16 +32,19 @@ def default_path(subject: str, device: str, runtime: str, threads: int) -> Path:
 def find_table(name: str) -> Path:
     """A table by path, or by file name or its beginning in the tables' folder."""
     path = Path(name)
-    if path.exists() or path.suffix == ".jsonl":
-        return (
-            path if path.exists() else tables_folder() / path.name if (tables_folder() / path.name).exists() else path
-        )
-    matching = [path for path in table_files() if path.stem.startswith(name)]
+    if path.is_file():
+        return path
+    files = table_files()
+    matching = [file for file in files if name in (file.name, file.stem)]
+    if not matching:
+        if path.suffix == ".jsonl":
+            return path  # may be about to be made
+        matching = [file for file in files if file.stem.startswith(name)]
     if len(matching) == 1:
         return matching[0]
     raise TableError(
         f"{'no' if not matching else len(matching)} tables match {name!r}",
-        mend="unas-hw tables list names them all" if table_files() else "measure one: unas-hw profile",
+        mend="unas-hw tables list names them all" if files else "measure one: unas-hw profile",
     )
 
 

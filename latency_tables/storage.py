@@ -81,7 +81,7 @@ def _record(path: Path, number: int, line: str) -> Record:
     try:
         record = json.loads(line)
         fields = FIELDS[record["record"]]
-        wrong = [name for name, kind in fields.items() if not isinstance(record[name], kind)]
+        wrong = [name for name, kind in fields.items() if not _is(record[name], kind)]
         if wrong:
             raise ValueError(f"{wrong[0]} is {record[wrong[0]]!r}")
         for sample in record.get("samples", ()):
@@ -103,14 +103,18 @@ def _record(path: Path, number: int, line: str) -> Record:
     return checked
 
 
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))  # True is an int
+
+
 def _check_sample(session: Any, tick: Any, ms: Any, drifted: Any) -> None:
-    kinds = isinstance(session, int) and isinstance(tick, int) and isinstance(drifted, bool)
+    kinds = _is(session, int) and _is(tick, int) and _is(drifted, bool)
     if not (kinds and _is_finite(ms) and ms > 0):
         raise ValueError(f"a sample is {[session, tick, ms, drifted]!r}")
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return _is(value, (int, float)) and math.isfinite(value)
 
 
 def write(path: Path, header: Record, records: Iterable[Record]) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from latency_tables import storage
 from latency_tables.calibration import Calibration, Observed
-from latency_tables.errors import ForeignTableError, MissingEntryError, NoisyTableError
+from latency_tables.errors import DamagedTableError, ForeignTableError, MissingEntryError, NoisyTableError
 from profilers.measurement import MIN_SAMPLES, Measurement
 from profilers.profiler import SENTINEL
 from profilers.timing import Floats, Sample, corrected_ms, odd_even_ms
@@ -92,7 +92,12 @@ class LatencyTable:
                 for session, tick, ms, drifted in record.get("samples", ()):
                     samples.setdefault(session, []).append(Sample(row.key, ms, row.calls, tick, drifted))
             elif kind == "sample":
-                calls = rows[record["key"]].calls if record["key"] in rows else 1
+                if record["key"] not in rows:
+                    raise DamagedTableError(
+                        f"{path} has a sample of {record['key']} but no row before it",
+                        mend=f"measure a new one: unas-hw profile --table {path.with_name('new.jsonl')}",
+                    )
+                calls = rows[record["key"]].calls
                 sample = Sample(record["key"], record["ms"], calls, record["tick"], record["drifted"])
                 samples.setdefault(record["session"], []).append(sample)
             elif kind == "session":

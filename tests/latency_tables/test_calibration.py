@@ -77,6 +77,12 @@ def test_an_interval_covers_what_it_says() -> None:
 
 def test_without_networks_the_interval_is_unknown() -> None:
     assert Calibration().interval() == (0.0, math.inf)
+    assert Calibration(residuals=(0.01,) * 8).interval(0.9) == (0.0, math.inf)
+    assert Calibration(residuals=(0.01,) * 9).interval(0.9) == (0.99, 1.01)
+
+
+def test_ranks_of_equal_numbers_say_nothing() -> None:
+    assert math.isnan(spearman([1, 1, 1], [1, 2, 3]))
 
 
 def test_a_record_read_and_written_is_the_same_calibration() -> None:

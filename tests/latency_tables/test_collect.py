@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +12,6 @@ from latency_tables.table import LatencyTable
 from profilers.errors import DeviceLostError
 from tests.latency_tables.conftest import BLOCKS, PLAN, RULE, measure
 
-ROOT = Path(__file__).parent.parent.parent
 KEYS = {planned.workload.key for planned in PLAN}
 
 
@@ -73,35 +67,3 @@ def test_sessions_are_brought_to_one_speed_by_the_anchors(table: LatencyTable, p
     for block in BLOCKS:
         assert slow.latency_ms(block.key) == pytest.approx(table.latency_ms(block.key), rel=0.02)
         assert slow.measurements[block.key].raw_ms > 1.1 * table.measurements[block.key].raw_ms
-
-
-SCRIPT = """
-import sys, time
-from pathlib import Path
-import latency_tables.storage as storage
-from tests.latency_tables.conftest import measure
-append = storage.Journal.append
-def slowly(self, record):
-    append(self, record)
-    time.sleep(0.002)
-storage.Journal.append = slowly
-measure(Path(sys.argv[1]))
-"""
-
-
-def test_killed_at_random_points_it_ends_with_the_same_keys(table: LatencyTable, tmp_path: Path) -> None:
-    path, rng = tmp_path / "killed.jsonl", random.Random(0)
-    command = [sys.executable, "-c", SCRIPT, str(path)]
-    kept: Counter[str] = Counter()
-    for _ in range(3):
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path)
-        before = path.stat().st_size if path.exists() else 0
-        while process.poll() is None and (not path.exists() or path.stat().st_size < before + rng.randrange(500, 4000)):
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
-        now = counts(LatencyTable.load(path))
-        assert kept <= now, "what was in the journal is still there"
-        kept = now
-    assert 0 < sum(kept.values()) < sum(counts(table).values())
-    assert measure(path).measurements.keys() == table.measurements.keys()

@@ -68,6 +68,15 @@ def test_a_beginning_that_fits_several_is_refused_with_their_number(folder: Path
     assert home.find_table("cpu-t") == second
 
 
+def test_a_whole_name_wins_over_the_beginning_of_another_and_over_a_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, _ = _touch(folder / "cpu.jsonl", 1), _touch(folder / "cpu-two.jsonl", 2)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cpu").mkdir()
+    assert home.find_table("cpu") == short
+
+
 def test_where_there_is_no_table_the_mend_is_to_measure_one(folder: Path) -> None:
     with pytest.raises(TableError, match="no tables match 'cpu'") as caught:
         home.find_table("cpu")

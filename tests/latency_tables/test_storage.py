@@ -104,3 +104,11 @@ def test_a_file_killed_within_its_header_begins_anew(path: Path) -> None:
     with storage.journal(path):
         pass
     assert path.read_bytes() == b""
+
+
+def test_a_sample_without_a_row_is_named(table: LatencyTable, path: Path) -> None:
+    record = {"record": "sample", "session": 0, "key": "elsewhere", "ms": 1.0, "tick": 0, "drifted": False}
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    with pytest.raises(DamagedTableError, match="a sample of elsewhere"):
+        LatencyTable.load(path)
