@@ -113,7 +113,7 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
             note = _note(progress.metrics) if progress.metrics else ""
             yield Step(progress.stage, progress.step, progress.steps, note)
         selection = Selection()
-        for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_loss, rule):
+        for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_losses, rule):
             yield Step("measure candidates", len(selection.readings), len(selection.readings))
     return (yield from _finish(run, common, unas, selection, budget, begin))
 

@@ -1,4 +1,6 @@
-"""From a distribution to the one network that ships: the most probable ones that fit are measured, the best is kept."""
+"""From a distribution to the one network that ships: the mode and the most probable ones that fit are measured, the
+best of those that keep the budget is kept.
+"""
 
 from __future__ import annotations
 
@@ -47,41 +49,40 @@ def select(
     model: LatencyModel,
     meter: Meter,
     budget_ms: float,
-    loss: Callable[[Path], float],
+    losses: Callable[[Path], Tensor],
     rule: TimingRule,
 ) -> Iterator[Selection]:
-    """Measures candidates until one meets the budget; yields after each round, the last time with the answer.
+    """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
-    Candidates are the most probable networks that are predicted to lie between ``BAND`` and all of the budget less
-    a headroom of ``ANCHOR_MOVE``: a later measurement is judged as it is while the anchors move by less than that.
-    Where predictions turn out too low, they are corrected by what was measured and the next round aims lower.
+    Candidates are the mode, if it may fit, and the most probable networks that are predicted to lie between ``BAND``
+    and all of the budget less a headroom of ``ANCHOR_MOVE``: a later measurement is judged as it is while the anchors
+    move by less than that. Where predictions turn out too low, they are corrected by what was measured and the next
+    round aims lower.
 
     Args:
         distribution: What the search has learnt.
         model: Predicts.
         meter: Measures.
         budget_ms: T.
-        loss: Validation loss of a network with the shared weights; the lowest of those that meet the budget wins.
+        losses: ``(N,)`` validation losses of a network with the shared weights, one per image.
         rule: How long to measure.
     """
     log_probs = [probs.detach().log() for probs in distribution.probs()]
-    selection = Selection()
+    mode, selection = distribution.mode(), Selection()
     correction = 1.0
     for number in range(ROUNDS):
         top_ms = budget_ms / correction
-        paths = _candidates(model, log_probs, top_ms)
-        mode = distribution.mode()
-        if number == 0 and model.latency_ms(mode) <= top_ms and _binds_nothing(model, top_ms):
-            paths = [mode, *(path for path in paths if path != mode)]
-        paths = [path for path in paths if path not in selection.readings]
+        neighbours = _candidates(model, log_probs, top_ms)
+        paths = [mode, *neighbours] if model.latency_ms(mode) <= top_ms else neighbours
+        paths = [path for path in dict.fromkeys(paths) if path not in selection.readings]
         if not paths:
             break
         architectures = [model.space.architecture(path) for path in paths]
         readings = meter.measure(architectures, label="final", rule=rule)
         selection.readings.update(zip(paths, readings, strict=True))
         fitting = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
-        if fitting:
-            selection.best = min(fitting, key=lambda path: (loss(path), path))
+        selection.best = _best(fitting, losses, model) if fitting else None
+        if not set(fitting).isdisjoint(neighbours):  # a mode that fits with room to spare leaves the budget unused
             break
         ratios = [reading.judged_ms / model.latency_ms(path) for path, reading in selection.readings.items()]
         correction = max(float(np.median(ratios)), 1.0) * (1 + 0.02 * number)
@@ -89,8 +90,20 @@ def select(
     yield selection
 
 
-def _binds_nothing(model: LatencyModel, budget_ms: float) -> bool:
-    return model.latency_ms(model.largest) <= budget_ms * (1 - ANCHOR_MOVE)
+def _best(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
+    """The lowest mean loss; of those that are worse by no more than chance, the slowest by prediction.
+
+    An unused budget is unused accuracy. Chance is one standard error of the difference on the same images (Breiman et
+    al. 1984, section 3.4.3). By prediction, since the highest of several measurements would not repeat itself.
+    """
+    loss = {path: losses(path) for path in paths}
+    lowest = min(paths, key=lambda path: (float(loss[path].mean()), path))
+
+    def as_good(path: Path) -> bool:
+        worse = loss[path] - loss[lowest]
+        return path == lowest or bool(worse.mean() <= worse.std() / len(worse) ** 0.5)
+
+    return max(filter(as_good, paths), key=lambda path: (model.latency_ms(path), path))
 
 
 def _candidates(model: LatencyModel, log_probs: Sequence[Tensor], budget_ms: float) -> list[Path]:

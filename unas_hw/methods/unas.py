@@ -269,7 +269,7 @@ class UnasSearch:
             "within_budget": float(latency.cdf(self.budget_ms)),
             "mode": str(self.space.architecture(mode)),
             "mode_ms": self.model.latency_ms(mode),
-            "mode_valid_loss": self.valid_loss(mode),
+            "mode_valid_loss": float(self.valid_losses(mode).mean()),
             "entropy": float(self.distribution.entropy()),
             "multiplier": self.multiplier.value,
             "residual": self.residual_baseline.value,
@@ -285,9 +285,9 @@ class UnasSearch:
         finally:
             self.supernet.train()
 
-    def valid_loss(self, path: Path) -> float:
-        """Cross entropy of a network with the shared weights."""
-        return float(cross_entropy(self.valid_logits(path), self.data.valid.y))
+    def valid_losses(self, path: Path) -> Tensor:
+        """``(N,)`` cross entropy of a network with the shared weights, one per validation image."""
+        return cross_entropy(self.valid_logits(path), self.data.valid.y, reduction="none")
 
     def settings(self) -> dict[str, Any]:
         """For the record."""
