@@ -1,7 +1,7 @@
 # make demo: the main job, from device to verified network.  make test: the tests.  Both install what they need.
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p $(RECENT) && { echo $$p; exit; }; done; echo python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +24,7 @@ lint: .venv/linted
 	$(BIN)/lint-imports
 
 .venv/installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "unas-hw needs Python 3.11 or newer; this machine has: $$(python3 --version 2>&1)."; \
+	@$(PYTHON) $(RECENT) || { echo "unas-hw needs Python 3.11 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
 	echo "  mend: install it (Debian, Ubuntu: apt-get install python3.11 python3.11-venv) or name one: make demo PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
