@@ -27,6 +27,9 @@ COMMANDS = {
 """Kept here, so that ``--help`` imports none of them."""
 
 
+INTERRUPTED = "interrupted\n  mend: give the same command again, it goes on with what was kept"
+
+
 class LazyGroup(click.Group):
     """Imports a command when it is called."""
 
@@ -48,6 +51,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except UnasError as error:
             raise Failure(error) from error
+        except KeyboardInterrupt:
+            raise click.ClickException(INTERRUPTED) from None
         except OSError as error:  # of a file that we did not open through profilers.files
             raise Failure(explained_error(error)) from error
 

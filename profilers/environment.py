@@ -19,6 +19,12 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+
+
 def cpu_fingerprint() -> dict[str, str | int]:
     """What makes two runs the same device: a table is refused on another one."""
     return {"kind": "cpu", "name": cpu_name(), "arch": platform.machine(), "cores": os.cpu_count() or 1}

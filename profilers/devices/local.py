@@ -12,8 +12,8 @@ from typing import Any, final
 
 import numpy as np
 
-from profilers.environment import cpu_environment, cpu_fingerprint
-from profilers.errors import ConversionError, DeviceLostError
+from profilers.environment import cpu_environment, cpu_fingerprint, usable_cores
+from profilers.errors import ConversionError, DeviceLostError, MissingDeviceError
 from profilers.profiler import Profiler
 from profilers.registry import find_runtime
 from profilers.runtimes.base import Array
@@ -33,6 +33,8 @@ class LocalProfiler(Profiler):
         self.runtime = runtime
         self.threads = threads
         self._runtime = find_runtime(runtime)
+        if threads > (cores := len(usable_cores())):  # they would wait for each other, and be timed waiting
+            raise MissingDeviceError(f"{threads} threads on {cores} usable core(s)", mend=f"add --threads {cores}")
         self._worker: subprocess.Popen[str] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._artifacts = 0
@@ -45,6 +47,7 @@ class LocalProfiler(Profiler):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,  # an interrupt from the terminal is ours to answer
             env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
 

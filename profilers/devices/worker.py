@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from profilers.environment import usable_cores
 from profilers.errors import UnasError
 from profilers.registry import find_runtime
 from profilers.runtimes.base import Engine
@@ -30,7 +31,7 @@ def main() -> None:
     os.dup2(2, 1)  # a library that prints must not answer for us
     if hasattr(os, "sched_setaffinity"):
         # The last cores: interrupts prefer the first.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+        os.sched_setaffinity(0, usable_cores()[-threads:])
     serve(find_runtime(runtime_name), threads, sys.stdin, answers)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,10 @@ def test_an_unknown_space_names_the_nearest(unas_hw: Run) -> None:
 def test_an_unknown_device_or_runtime_names_the_nearest(unas_hw: Run) -> None:
     refused(unas_hw("profile", "--device", "cpuu"), 2, "did you mean 'cpu'")
     refused(unas_hw("profile", "--runtime", "onnxruntim"), 2, "did you mean 'onnxruntime'")
+
+
+def test_more_threads_than_cores_are_refused(unas_hw: Run) -> None:
+    refused(unas_hw("profile", "--threads", "4096"), 1, "4096 threads", "--threads ")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -86,6 +91,17 @@ def test_a_table_damaged_in_the_middle_names_the_line_and_is_left_alone(unas_hw:
         refused(unas_hw(*words, "--table", "cut.jsonl"), 1, "cut.jsonl, line 4", "head -n 3")
     refused(unas_hw("tables", "show", "cut.jsonl"), 1, "line 4")
     assert Path("cut.jsonl").read_text() == damaged
+
+
+def test_a_damaged_table_is_listed_as_such_beside_the_others(unas_hw: Run) -> None:
+    for device in ("sim:phone", "sim:gpu"):
+        unas_hw("profile", "--device", device)
+    phone = next(Path("home", "tables").glob("sim_phone*"))
+    phone.write_text("damaged\n")
+    assert "sim:gpu" in unas_hw("tables", "list").stdout
+    damaged, sound = read(unas_hw("tables", "list", "--json"))
+    assert sound["device"] == "sim:gpu"
+    assert damaged["path"].endswith(phone.name) and "line 1" in damaged["error"]
 
 
 def test_a_file_that_is_no_table_is_said_to_be_none(unas_hw: Run) -> None:
@@ -144,6 +160,24 @@ def test_a_folder_that_cannot_be_written_is_named(unas_hw: Run, folder: Path, mo
     monkeypatch.setenv("UNAS_HW_HOME", str(folder / "file"))
     refused(unas_hw("profile", "--device", "sim:phone"), 1, "file", "UNAS_HW_HOME")
     assert (folder / "file").read_text() == "in the way"
+
+
+def test_an_interrupt_is_one_message_and_what_was_measured_is_kept(folder: Path) -> None:
+    script = "import sys; from cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", script, "profile", "--table", "t.jsonl"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment, process_group=0
+    ) as process:
+        assert process.stderr is not None
+        seen = [process.stderr.readline()]  # it has begun to convert
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to everything that was started
+        seen += process.stderr.readlines()
+    assert process.returncode == 1
+    message = "".join(seen)
+    assert "Error: interrupted\n  mend: give the same command again" in message
+    assert "Traceback" not in message
+    assert b'"record":"header"' in (folder / "t.jsonl").read_bytes()
 
 
 def test_a_full_disk_is_said_to_be_full_and_nothing_measured_is_lost(folder: Path) -> None:
