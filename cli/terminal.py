@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unas_hw.progress import Job
 
 Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., Any])
 BUDGET_NOT_MET = 3
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -23,6 +24,15 @@ device_option = click.option("--device", metavar="DEVICE", help="cpu, gpu or sim
 runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime or torch.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads that a network may use.")
 table_option = click.option("--table", metavar="PATH", help="Latency table, by path or beginning of its name.")
+
+
+def table_options(command: Command) -> Command:
+    """Which table: by name, or the last profiled of a device, runtime and number of threads."""
+    for option in (table_option, threads_option, runtime_option, device_option):
+        command = option(command)
+    return command
+
+
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=1, show_default=True, help="Images at a time that latencies are for."
 )

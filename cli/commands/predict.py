@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..terminal import batch_option, emit, image_size_option, json_option, sheet, space_option, table_option
+from ..terminal import batch_option, emit, image_size_option, json_option, sheet, space_option, table_options
 
 
 @click.command()
@@ -15,7 +15,7 @@ from ..terminal import batch_option, emit, image_size_option, json_option, sheet
     help="A file that search wrote, or choices: k3e3,id,k5e6,...",
 )
 @space_option
-@table_option
+@table_options
 @click.option("--dataset", metavar="NAME", help="For the images of this data set.")
 @image_size_option
 @batch_option
@@ -23,6 +23,9 @@ from ..terminal import batch_option, emit, image_size_option, json_option, sheet
 def command(
     architecture: str,
     space: str | None,
+    device: str | None,
+    runtime: str | None,
+    threads: int | None,
     table: str | None,
     dataset: str | None,
     image_size: int | None,
@@ -30,11 +33,18 @@ def command(
     as_json: bool,
 ) -> None:
     """Latency with its interval, parameters and MACs of one network."""
+    from latency_tables.home import Target
     from profilers.units import format_ms
     from unas_hw.jobs.predict import predict_network
 
     result = predict_network(
-        architecture, space=space, table=table, dataset=dataset, image_size=image_size, batch=batch
+        architecture,
+        space=space,
+        table=table,
+        target=Target(device=device, runtime=runtime, threads=threads),
+        dataset=dataset,
+        image_size=image_size,
+        batch=batch,
     )
     if result["predicted_ms"] is None:
         space = result["architecture"].partition(":")[0]

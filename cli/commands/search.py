@@ -10,17 +10,14 @@ import click
 from ..terminal import (
     BUDGET_NOT_MET,
     batch_option,
-    device_option,
     emit,
     follow,
     image_size_option,
     json_option,
     rounds_option,
-    runtime_option,
     sheet,
     space_option,
-    table_option,
-    threads_option,
+    table_options,
 )
 
 
@@ -35,10 +32,7 @@ from ..terminal import (
 @click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
 @image_size_option
 @batch_option
-@device_option
-@runtime_option
-@threads_option
-@table_option
+@table_options
 @click.option("--run", metavar="NAME", help="Run folder under runs/; by default named after the settings.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of search.")
@@ -68,7 +62,7 @@ def command(
     Uses the latency table that was profiled last for the space, and profiles this CPU first if there is none.
     Interrupted or killed, the same command goes on where it was. Exit code 3 if no network meets the budget.
     """
-    from latency_tables.home import find_table
+    from latency_tables.home import Target
     from profilers.timing import timing_rule
     from unas_hw.budget import Budget
     from unas_hw.jobs.search import SearchSettings, search
@@ -81,10 +75,8 @@ def command(
         dataset=dataset,
         image_size=image_size,
         batch=batch,
-        device=device,
-        runtime=runtime,
-        threads=threads,
-        table=find_table(table) if table else None,
+        table=table,
+        target=Target(device=device, runtime=runtime, threads=threads),
         run=run,
         unas=replace(UnasConfig(), **{name: value for name, value in unas.items() if value is not None}),
     )

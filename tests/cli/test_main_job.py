@@ -134,6 +134,11 @@ def test_tables_are_listed_and_shown(unas_hw: Run) -> None:
     row = next(row for row in shown["rows"] if row["role"] == "op")
     assert {"key", "latency_ms", "p10_ms", "p90_ms", "samples", "flags"} <= row.keys()
     assert "held-out error" in unas_hw("tables", "show", "sim_phone").stdout
+    for words in (("--device", "sim:phone"), ("--table", "sim_phone"), ("sim_phone", "--threads", "1")):
+        assert read(unas_hw("tables", "show", *words, "--json"))["device"] == "sim:phone"
+    network = ("predict", "--space", "mbconv-small", "--architecture", ",".join(["k3e3"] * 9), "--json")
+    assert read(unas_hw(*network))["table"].endswith("sim_gpu-simulated-1t-mbconv-small@1x1x8x8.jsonl")
+    assert "sim_phone" in read(unas_hw(*network, "--device", "sim:phone"))["table"]
 
 
 def test_spaces_and_devices_are_listed(unas_hw: Run) -> None:

@@ -82,8 +82,11 @@ def test_where_there_is_no_table_the_mend_is_to_measure_one(folder: Path) -> Non
         home.find_table("cpu")
     assert caught.value.mend == "measure one: unas-hw profile"
     with pytest.raises(TableError, match="there is no table") as caught:
-        home.open_table(None)
-    assert "unas-hw profile" in caught.value.mend
+        home.open_table()
+    assert caught.value.mend == "unas-hw profile makes one"
+    with pytest.raises(TableError, match="for --device sim:gpu --threads 2") as caught:
+        home.open_table(None, home.Target(device="sim:gpu", threads=2))
+    assert caught.value.mend == "unas-hw profile --device sim:gpu --threads 2 makes one"
 
 
 def test_a_path_is_taken_as_it_is_and_a_file_name_is_looked_for_in_the_folder(folder: Path, tmp_path: Path) -> None:

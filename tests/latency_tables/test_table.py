@@ -79,6 +79,6 @@ def test_tables_are_found_by_path_by_name_and_by_its_beginning(tmp_path: Path, m
     measure(path)
     for name in (str(path), path.name, "sim_phone"):
         assert home.find_table(name) == path
-    assert home.open_table(None).path == path
+    assert home.open_table().path == path
     with pytest.raises(TableError, match="no tables match 'gpu'"):
         home.find_table("gpu")

@@ -19,7 +19,7 @@ import torch
 
 import unas_hw
 from latency_tables.errors import MissingEntryError, NoisyTableError, TableError
-from latency_tables.home import default_path
+from latency_tables.home import ANY, Target, default_path
 from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
@@ -184,25 +184,25 @@ def test_a_budget_at_a_percentile_is_kept_at_that_percentile(settings: SearchSet
 def test_without_a_table_the_device_is_profiled_first_and_then_remembered(
     settings: SearchSettings, rule: TimingRule
 ) -> None:
-    fresh = replace(settings, table=None, device="sim:phone")
+    fresh = replace(settings, table=None, target=Target(device="sim:phone"))
     steps = _until(fresh, rule, lambda step: step.stage == "measure candidates")
     assert "no table for mbconv-small@1x1x8x8 yet: profiling sim:phone first" in steps[0].note
     path = default_path("mbconv-small@1x1x8x8", "sim:phone", "simulated", 1)
     assert path.is_file()
-    again = _until(replace(fresh, device=None, run="two"), rule, lambda step: bool(step.note))
+    again = _until(replace(fresh, target=ANY, run="two"), rule, lambda step: bool(step.note))
     assert again[-1].note == f"latencies from {path}, the last profiled"
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
-    [({"device": "cpu"}, "of device sim:phone, not cpu"), ({"threads": 4}, "of threads 1, not 4")],
+    ("target", "what"),
+    [(Target(device="cpu"), "of device sim:phone, not cpu"), (Target(threads=4), "of threads 1, not 4")],
 )
 def test_a_table_of_another_device_than_asked_for_is_refused(
-    settings: SearchSettings, rule: TimingRule, change: dict[str, Any], what: str
+    settings: SearchSettings, rule: TimingRule, target: Target, what: str
 ) -> None:
     with pytest.raises(TableError, match=what) as caught:
-        finish(search(replace(settings, **change), rule))
-    assert f"--{next(iter(change))}" in caught.value.mend
+        finish(search(replace(settings, target=target), rule))
+    assert str(target).split()[0] in caught.value.mend
 
 
 def test_a_table_that_lacks_operations_is_refused_by_name(

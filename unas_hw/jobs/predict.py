@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from latency_tables.home import find_table, last_tables
-from latency_tables.table import OP, LatencyTable
+from latency_tables.home import ANY, Target, last_table, open_table
 from unas_hw.jobs.profile import space_for
 from unas_hw.latency_model import predict
 from unas_hw.space import SearchSpace
@@ -20,6 +19,7 @@ def predict_network(
     *,
     space: str | None = None,
     table: str | None = None,
+    target: Target = ANY,
     dataset: str | None = None,
     image_size: int | None = None,
     batch: int = 1,
@@ -29,7 +29,8 @@ def predict_network(
     Args:
         architecture: ``k3e3,id,...``, with or without ``space:`` before it, or a file that ``search`` wrote.
         space: By default the one that the architecture names.
-        table: Path or name; by default the last profiled that has the network's operations.
+        table: Path or name; by default the last profiled that has the network's operations ...
+        target: ... and is of this device, runtime and number of threads.
         dataset: For whose images; by default what the file says, or the images that the space is made for.
         image_size: Pixels, instead of those.
         batch: Images at a time.
@@ -42,7 +43,7 @@ def predict_network(
     parsed = found.parse(architecture)
     cost = found.workload(parsed).cost
     needed = {part.key for part in found.parts(parsed)}
-    chosen = LatencyTable.load(find_table(table)) if table else _covering(needed)
+    chosen = open_table(table, target) if table else last_table(target, needed)
     nothing = {"predicted_ms": None, "low_ms": None, "high_ms": None, "coverage": 0.0}
     return {
         "architecture": str(parsed),
@@ -52,10 +53,6 @@ def predict_network(
         "params": cost.params,
         "macs": cost.macs,
     }
-
-
-def _covering(needed: set[str]) -> LatencyTable | None:
-    return next((table for table in last_tables() if needed <= set(table.keys(OP))), None)
 
 
 def _space(architecture: str, name: str | None, dataset: str | None, image_size: int | None, batch: int) -> SearchSpace:

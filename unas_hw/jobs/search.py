@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from latency_tables.errors import TableError
-from latency_tables.home import last_tables
-from latency_tables.table import OP, LatencyTable
+from latency_tables.home import ANY, Target, last_table, open_table
+from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from profilers.units import format_ms
@@ -40,8 +40,8 @@ class SearchSettings:
         dataset: ``digits`` or the path of an ``.npz``.
         image_size: Pixels; as the images are by default.
         batch: Images at a time that latencies are for.
-        device, runtime, threads: Of the table; by default those of the table that was profiled last.
-        table: Path of the table.
+        table: Path or name of a table; by default the last profiled that has the operations ...
+        target: ... and is of this device, runtime and number of threads.
         run: Name of the run folder; by default made of the settings.
         unas: Hyper-parameters.
     """
@@ -51,10 +51,8 @@ class SearchSettings:
     dataset: str = DIGITS
     image_size: int | None = None
     batch: int = 1
-    device: str | None = None
-    runtime: str | None = None
-    threads: int | None = None
-    table: Path | None = None
+    table: str | Path | None = None
+    target: Target = ANY
     run: str | None = None
     unas: UnasConfig = field(default_factory=UnasConfig)
 
@@ -162,26 +160,18 @@ def _finish(
 
 def _table(settings: SearchSettings, space: SearchSpace, rule: TimingRule) -> Job[LatencyTable]:
     """The table that was asked for, or was profiled last and fits; a new one of this CPU where there is none."""
-    wanted = {"device": settings.device, "runtime": settings.runtime, "threads": settings.threads}
+    target = settings.target
     if settings.table is not None:
-        table = LatencyTable.load(settings.table)
-        for name, value in wanted.items():
-            if value is not None and table.header[name] != value:
-                raise TableError(
-                    f"{table.path} is of {name} {table.header[name]}, not {value}",
-                    mend=f"leave --{name} out, or choose another of unas-hw tables list",
-                )
+        table = open_table(settings.table, target)
         LatencyModel(space, table)  # names what is missing
         return table
-    needed = {workload.key for workload in space.workloads()}
-    for table in last_tables():
-        fits = all(value is None or table.header[name] == value for name, value in wanted.items())
-        if fits and needed <= set(table.keys(OP)):
-            yield Step("search", 0, 1, f"latencies from {table.path}, the last profiled")
-            return table
-    device = settings.device or "cpu"
+    last = last_table(target, (workload.key for workload in space.workloads()))
+    if last is not None:
+        yield Step("search", 0, 1, f"latencies from {last.path}, the last profiled")
+        return last
+    device = target.device or "cpu"
     yield Step("profile", 0, 1, f"no table for {space.title} yet: profiling {device} first")
-    profiler = open_profiler(device, runtime=settings.runtime, threads=settings.threads or 1)
+    profiler = open_profiler(device, runtime=target.runtime, threads=target.threads or 1)
     return (yield from profile(space, profiler, rule=rule))
 
 
