@@ -8,9 +8,11 @@ commands of these names.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -80,6 +82,22 @@ class Run:
                 f"there is no run in {RUNS.absolute()}", mend="unas-hw search --latency-budget 50%, or go to its folder"
             )
         return cls.open(RUNS / last.read_text(encoding="utf-8").strip())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes from working in this folder; raises ``RunError`` where one already does."""
+        with explained(self.path):
+            descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however that ends
+            except BlockingIOError:
+                raise RunError(
+                    f"another process is working in {self.path}", mend="wait for it, or give another --run NAME"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """A file of the run, at once."""

@@ -56,6 +56,17 @@ def test_a_run_that_is_not_there_is_refused_with_the_command_that_makes_one(run:
     assert "unas-hw search" in caught.value.mend
 
 
+def test_two_processes_do_not_work_in_one_folder(run: Run) -> None:
+    with (
+        run.alone(),
+        pytest.raises(RunError, match="another process is working in runs/one"),
+        Run.open(run.path).alone(),
+    ):
+        pass
+    with Run.open(run.path).alone():
+        pass
+
+
 def test_without_any_run_the_folder_that_was_looked_in_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=str(tmp_path / "runs")) as caught:
         Run.find(None)

@@ -98,22 +98,23 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
     if largest_ms <= budget.in_ms:
         yield Step("search", 0, 1, f"{budget} binds nothing: the largest network takes {format_ms(largest_ms)}")
     run = _run(settings, space, data, table, budget)
-    if (run.path / RESULT).exists():
-        yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
-        return run.read_json(RESULT)
-    with open_profiler(
-        table.header["device"], runtime=table.header["runtime"], threads=table.header["threads"]
-    ) as profiler:
-        meter = Meter(space, table, profiler, percentile=budget.percentile, run=run)
-        unas = UnasSearch(space, model, meter, data, budget.in_ms, settings.unas, run)
-        unas.resume()
-        for progress in unas.steps():
-            note = _note(progress.metrics) if progress.metrics else ""
-            yield Step(progress.stage, progress.step, progress.steps, note)
-        selection = Selection()
-        for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_losses, rule):
-            yield Step("measure candidates", len(selection.readings), len(selection.readings))
-    return (yield from _finish(run, common, unas, selection, budget, begin))
+    with run.alone():
+        if (run.path / RESULT).exists():
+            yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
+            return run.read_json(RESULT)
+        with open_profiler(
+            table.header["device"], runtime=table.header["runtime"], threads=table.header["threads"]
+        ) as profiler:
+            meter = Meter(space, table, profiler, percentile=budget.percentile, run=run)
+            unas = UnasSearch(space, model, meter, data, budget.in_ms, settings.unas, run)
+            unas.resume()
+            for progress in unas.steps():
+                note = _note(progress.metrics) if progress.metrics else ""
+                yield Step(progress.stage, progress.step, progress.steps, note)
+            selection = Selection()
+            for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_losses, rule):
+                yield Step("measure candidates", len(selection.readings), len(selection.readings))
+        return (yield from _finish(run, common, unas, selection, budget, begin))
 
 
 def _finish(

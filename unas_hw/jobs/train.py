@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unas_hw.data import Split
-from unas_hw.jobs.artifact import open_run
+from unas_hw.jobs.artifact import Context, open_run
 from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
 from unas_hw.training import Recipe, accuracy, train
@@ -23,6 +23,11 @@ def retrain(name: str | None, recipe: Recipe) -> Job[dict[str, Any]]:
     """
     begin = time.monotonic()
     context = open_run(name)
+    with context.run.alone():
+        return (yield from _retrain(context, recipe, begin))
+
+
+def _retrain(context: Context, recipe: Recipe, begin: float) -> Job[dict[str, Any]]:
     architecture = context.architecture
     (context.run.path / "train").mkdir(exist_ok=True)
     told = context.run.path / "train" / "recipe.json"
