@@ -76,6 +76,9 @@ def main() -> None:
     unas-hw train                          retrain what was found
     unas-hw export                         write it, verify it, measure it
     """  # noqa: D301 - click's mark for "leave these lines as they are"
+    from profilers.environment import spin_briefly
+
+    spin_briefly()
 
 
 if __name__ == "__main__":

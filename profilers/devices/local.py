@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from profilers.environment import cpu_environment, cpu_fingerprint, usable_cores
+from profilers.environment import BRIEF_SPIN, cpu_environment, cpu_fingerprint, usable_cores
 from profilers.errors import ConversionError, DeviceLostError, MissingDeviceError
 from profilers.profiler import Profiler
 from profilers.registry import find_runtime
@@ -41,7 +41,8 @@ class LocalProfiler(Profiler):
 
     def _open(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="unas-hw-", ignore_cleanup_errors=True)
-        environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
+        # What is timed has the user's settings, not those that we train with.
+        environment = dict(os.environ.items() - {BRIEF_SPIN}) | dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "profilers.devices.worker", self.runtime, str(self.threads), self._folder.name],
             stdin=subprocess.PIPE,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from profilers import environment
-from profilers.environment import cpu_environment, cpu_fingerprint, timing_warnings
+from profilers.environment import BRIEF_SPIN, cpu_environment, cpu_fingerprint, spin_briefly, timing_warnings
 
 
 def test_the_fingerprint_names_the_processor_and_holds_nothing_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +42,13 @@ def test_a_moving_clock_and_other_programs_are_told() -> None:
     governor, load = timing_warnings({"governor": "powersave", "load": [3.25, 0.0, 0.0]})
     assert "'powersave'" in governor
     assert "3.2" in load and "other programs" in load
+
+
+def test_our_threads_spin_briefly_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, value = BRIEF_SPIN
+    monkeypatch.delenv(name, raising=False)
+    spin_briefly()
+    assert os.environ[name] == value
+    monkeypatch.setenv(name, "7")
+    spin_briefly()
+    assert os.environ[name] == "7"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from profilers.devices.local import LocalProfiler
+from profilers.environment import BRIEF_SPIN
 from profilers.errors import ConversionError, DeviceLostError
 from profilers.opspec import OpSpec
 from profilers.registry import RUNTIMES, find_runtime
@@ -128,3 +129,15 @@ def test_nothing_is_left_behind_when_it_is_closed() -> None:
         assert worker.poll() is None
     assert worker.poll() is not None
     assert not Path(folder.name).exists()
+
+
+@pytest.mark.parametrize(("value", "kept"), [(BRIEF_SPIN[1], False), ("7", True)])
+def test_what_is_timed_has_the_users_settings_not_those_that_we_train_with(
+    monkeypatch: pytest.MonkeyPatch, value: str, kept: bool
+) -> None:
+    monkeypatch.setenv(BRIEF_SPIN[0], value)
+    with LocalProfiler("onnxruntime", 1) as profiler:
+        assert profiler._worker is not None
+        list(profiler.load([SMALL], QUICK))  # it has started
+        seen = Path(f"/proc/{profiler._worker.pid}/environ").read_text()
+    assert (f"{BRIEF_SPIN[0]}={value}" in seen) is kept
