@@ -85,13 +85,13 @@ class ArchitectureDistribution(nn.Module):
         return self.log_q().expand(len(choice_BG), -1, -1).gather(2, choice_BG[:, :, None]).sum((1, 2))
 
     def sample(
-        self, count: int, *, generator: torch.Generator, tau: float = TAU, coupling: Coupling = "rebar"
+        self, count: int, *, generator: torch.Generator | None = None, tau: float = TAU, coupling: Coupling = "rebar"
     ) -> ArchSample:
         """Independent architectures, each with a relaxation that shares its noise.
 
         Args:
             count: B.
-            generator: Source of the noise.
+            generator: Source of the noise; torch's own by default.
             tau: Temperature.
             coupling: ``gumbel``: zeta = softmax(g / tau), reparametrised. ``rebar``: the same value; its gradient
                 has the correction ``- grad E[c(z)]`` of the control variate added (UNAS, equation (ii) + (iii)).

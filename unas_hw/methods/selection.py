@@ -18,6 +18,8 @@ from unas_hw.meter import ANCHOR_MOVE, Meter, Reading
 
 CANDIDATES = 6
 ROUNDS = 4
+CHANCE = 2.0
+"""Standard errors within which two validation losses do not differ (95%)."""
 BAND = 0.96
 """Candidates are predicted to use at least this share of what they may: an unused budget is unused accuracy."""
 
@@ -93,15 +95,15 @@ def select(
 def _best(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
     """The lowest mean loss; of those that are worse by no more than chance, the slowest by prediction.
 
-    An unused budget is unused accuracy. Chance is one standard error of the difference on the same images (Breiman et
-    al. 1984, section 3.4.3). By prediction, since the highest of several measurements would not repeat itself.
+    An unused budget is unused accuracy. Chance is ``CHANCE`` standard errors of the difference on the same images. By
+    prediction, since the highest of several measurements would not repeat itself.
     """
     loss = {path: losses(path) for path in paths}
     lowest = min(paths, key=lambda path: (float(loss[path].mean()), path))
 
     def as_good(path: Path) -> bool:
         worse = loss[path] - loss[lowest]
-        return path == lowest or bool(worse.mean() <= worse.std() / len(worse) ** 0.5)
+        return path == lowest or bool(worse.mean() <= CHANCE * worse.std() / len(worse) ** 0.5)
 
     return max(filter(as_good, paths), key=lambda path: (model.latency_ms(path), path))
 

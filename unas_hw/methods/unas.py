@@ -60,7 +60,7 @@ class UnasConfig:
         seed: Of everything random.
     """
 
-    warmup_epochs: int = 10
+    warmup_epochs: int = 20
     epochs: int = 6
     batch_size: int = 64
     w_lr: float = 6e-3
