@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -288,10 +288,6 @@ class UnasSearch:
     def valid_losses(self, path: Path) -> Tensor:
         """``(N,)`` cross entropy of a network with the shared weights, one per validation image."""
         return cross_entropy(self.valid_logits(path), self.data.valid.y, reduction="none")
-
-    def settings(self) -> dict[str, Any]:
-        """For the record."""
-        return asdict(self.config)
 
 
 def _batch(split: Split) -> Batch:
