@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 BRIEF_SPIN = ("GOMP_SPINCOUNT", "5000")
@@ -66,6 +67,24 @@ def timing_warnings(environment: Mapping[str, Any]) -> tuple[str, ...]:
     if load and load[0] > 1.5:
         found.append(f"load {load[0]:.1f}: other programs share this machine")
     return tuple(found)
+
+
+LOAD_MOVE, CLOCK_MOVE = 0.5, 0.05
+"""Change of the load per core, and relative change of the clocks, above which a machine is not what it was."""
+
+
+def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What makes the machine another one than it was, in words; empty where nothing does."""
+    found = []
+    if then.get("governor") != now.get("governor"):
+        found.append(f"governor {then.get('governor')} -> {now.get('governor')}")
+    clocks = [median(each["clock_mhz"]) for each in (then, now) if each.get("clock_mhz")]
+    if len(clocks) == 2 and abs(clocks[1] / clocks[0] - 1) > CLOCK_MOVE:
+        found.append(f"clock {clocks[0]:.0f} -> {clocks[1]:.0f} MHz")
+    loads = [each["load"][0] / max(len(each.get("clock_mhz", ())), 1) for each in (then, now) if each.get("load")]
+    if len(loads) == 2 and abs(loads[1] - loads[0]) > LOAD_MOVE:
+        found.append(f"load per core {loads[0]:.1f} -> {loads[1]:.1f}")
+    return ", ".join(found)
 
 
 def _lines(path: str) -> list[str]:

@@ -64,7 +64,7 @@ class Profiler(ABC):
 
     @abstractmethod
     def _time_s(self, key: str, calls: int) -> float:
-        """Seconds that this many calls take, after one that is not counted."""
+        """Seconds that this many calls take, after some that are not counted."""
 
     def _unload(self, key: str) -> None:  # noqa: B027 - a device without memory has nothing to free
         """Forget a workload."""
@@ -120,6 +120,11 @@ class Profiler(ABC):
     def _refuse_closed(self) -> None:
         if not self._is_open:
             raise ValueError(f"profiler {self.device} is not open; use it as `with profiler:`")
+
+    @final
+    def time_block(self, key: str) -> float:
+        """Seconds of one block of a loaded workload: what is behind a single sample."""
+        return self._time_s(key, self._loaded[key])
 
     @final
     def unload(self, keys: Iterable[str]) -> None:

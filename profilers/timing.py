@@ -218,6 +218,26 @@ def half_width(samples_ms: Sequence[float] | Floats) -> float:
     return float((ordered[high] - ordered[low]) / 2 / np.median(ordered))
 
 
+def upper_bound_ms(samples_ms: Sequence[float] | Floats, percent: float, confidence: float) -> float:
+    """What the percentile does not exceed with this confidence (order statistics; no distribution assumed).
+
+    The r-th smallest of n samples is above the percentile p with probability ``P(Binomial(n, p) < r)``. Infinity where
+    not even the largest sample is enough: ``samples_needed`` says how many are.
+    """
+    ordered, n, p = np.sort(np.asarray(samples_ms)), len(samples_ms), percent / 100
+    below = 0.0
+    for rank in range(n):
+        below += math.comb(n, rank) * p**rank * (1 - p) ** (n - rank)
+        if below >= confidence:
+            return float(ordered[rank])
+    return math.inf
+
+
+def samples_needed(percent: float, confidence: float) -> int:
+    """The fewest samples that bound this percentile from above with this confidence."""
+    return math.ceil(math.log(1 - confidence) / math.log(percent / 100))
+
+
 def odd_even_ms(samples_ms: Sequence[float] | Floats) -> tuple[float, float]:
     """Medians of the odd and of the even samples: what two independent campaigns would have given."""
     samples = np.asarray(samples_ms)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
 
 from profilers import environment
-from profilers.environment import BRIEF_SPIN, cpu_environment, cpu_fingerprint, spin_briefly, timing_warnings
+from profilers.environment import BRIEF_SPIN, changed, cpu_environment, cpu_fingerprint, spin_briefly, timing_warnings
 
 
 def test_the_fingerprint_names_the_processor_and_holds_nothing_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,25 @@ def test_our_threads_spin_briefly_unless_the_user_said_otherwise(monkeypatch: py
     monkeypatch.setenv(name, "7")
     spin_briefly()
     assert os.environ[name] == "7"
+
+
+THEN = {"governor": "performance", "clock_mhz": [2600.0, 2600.0], "load": [0.2, 0.2, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("now", "what"),
+    [
+        ({}, ""),
+        ({"clock_mhz": [2550.0, 2600.0], "load": [0.8, 0.2, 0.2]}, ""),
+        ({"clock_mhz": [2100.0, 2100.0]}, "clock 2600 -> 2100 MHz"),
+        ({"load": [2.2, 0.2, 0.2]}, "load per core 0.1 -> 1.1"),
+        ({"governor": "powersave"}, "governor performance -> powersave"),
+    ],
+)
+def test_a_machine_that_is_not_what_it_was_is_said_to_be(now: dict[str, Any], what: str) -> None:
+    assert changed(THEN, THEN | now) == what
+
+
+def test_what_is_not_known_of_a_machine_did_not_change() -> None:
+    assert changed({}, THEN | {"governor": None}) == ""
+    assert changed({"model": 1}, {"model": 2}) == ""

@@ -19,7 +19,7 @@ from torch import nn
 
 from profilers.devices.worker import serve
 from profilers.errors import ConversionError
-from profilers.runtimes.base import Array, Engine, Runtime
+from profilers.runtimes.base import LEAST_CALLS, REWARM_CALLS, Array, Engine, Runtime
 from profilers.runtimes.onnx_file import INPUT, OPSET, OUTPUT, write_onnx
 from profilers.runtimes.onnxruntime import OnnxRuntime
 from profilers.runtimes.torch import TorchRuntime
@@ -63,12 +63,16 @@ class CountingRuntime(Runtime):
 # --- timing an engine ---------------------------------------------------------------------------------------------
 
 
-def test_one_call_more_than_is_timed_brings_the_operation_back_first() -> None:
+@pytest.mark.parametrize(("call_s", "before"), [(0.0, REWARM_CALLS), (0.015, 4), (0.05, LEAST_CALLS)])
+def test_calls_that_are_not_timed_bring_the_operation_back_first(
+    monkeypatch: pytest.MonkeyPatch, call_s: float, before: int
+) -> None:
     engine = CountingEngine()
+    monkeypatch.setattr("time.perf_counter", lambda: engine.calls * call_s)
     time_s = engine.timer((1, 3, 4, 4), "float32")
     assert engine.calls == 0
-    assert time_s(5) >= 0
-    assert engine.calls == 6
+    assert time_s(5) == pytest.approx(5 * call_s)
+    assert engine.calls == before + 5
 
 
 def test_the_input_is_random_and_the_same_every_time() -> None:

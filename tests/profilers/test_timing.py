@@ -26,6 +26,8 @@ from profilers.timing import (
     interleave,
     machine_speed,
     odd_even_ms,
+    samples_needed,
+    upper_bound_ms,
 )
 
 SENTINEL = "sentinel"
@@ -352,3 +354,19 @@ def test_the_interval_shrinks_with_the_root_of_the_number_of_samples() -> None:
 
 def test_odd_and_even_samples_are_two_campaigns() -> None:
     assert odd_even_ms([1.0, 10.0, 2.0, 20.0, 3.0, 30.0]) == (20.0, 2.0)
+
+
+@pytest.mark.parametrize(("percent", "confidence"), [(50, 0.95), (90, 0.95), (90, 0.8)])
+def test_a_percentile_is_below_its_upper_bound_as_often_as_is_said(percent: float, confidence: float) -> None:
+    rng = np.random.default_rng(0)
+    true = float(np.quantile(np.exp(rng.normal(size=200_000)), percent / 100))
+    held = [upper_bound_ms(np.exp(rng.normal(size=60)), percent, confidence) >= true for _ in range(2000)]
+    assert confidence - 0.02 <= np.mean(held) <= confidence + 0.09  # ranks are whole numbers
+
+
+def test_too_few_samples_bound_nothing() -> None:
+    needed = samples_needed(90, 0.95)
+    assert needed == 29
+    samples = np.arange(1.0, needed + 1)
+    assert upper_bound_ms(samples, 90, 0.95) == needed
+    assert upper_bound_ms(samples[1:], 90, 0.95) == math.inf
