@@ -11,7 +11,9 @@ from typing import Any
 
 from latency_tables import storage
 from latency_tables.calibration import fit
-from latency_tables.table import ANCHOR, MAX_NOISE_FLOOR, NETWORK, LatencyTable, Row
+from latency_tables.errors import TableError
+from latency_tables.rows import ADAPTED, ANCHOR, NETWORK, OP, Row
+from latency_tables.table import MAX_NOISE_FLOOR, LatencyTable
 from profilers.measurement import MIN_SAMPLES
 from profilers.profiler import SENTINEL, Profiler
 from profilers.timing import TimingRule
@@ -40,7 +42,14 @@ class Progress:
 
 
 def fill(
-    path: Path, subject: str, plan: Sequence[Planned], profiler: Profiler, rule: TimingRule, *, more: bool = False
+    path: Path,
+    subject: str,
+    plan: Sequence[Planned],
+    profiler: Profiler,
+    rule: TimingRule,
+    *,
+    more: bool = False,
+    extensions: int = EXTENSIONS,
 ) -> Iterator[Progress]:
     """Measures what the table at ``path`` does not have yet, writing every sample as it is taken.
 
@@ -54,6 +63,7 @@ def fill(
         profiler: Open.
         rule: When a row is good enough.
         more: Measure everything again, in addition.
+        extensions: How often what is still too noisy is given as many rounds again.
 
     Raises:
         ForeignTableError: If the table is of another device, runtime or number of threads.
@@ -63,7 +73,7 @@ def fill(
             journal.append(_header(subject, plan, profiler))
         table = LatencyTable.load(path)
         table.refuse_foreign(profiler.fingerprint(), profiler.runtime, profiler.threads)
-        for number in range(EXTENSIONS + 1):
+        for number in range(extensions + 1):
             if number == 0 and not more:
                 due, have = _due(table, plan, rule)
             elif number == 0 or table.noise_floor > MAX_NOISE_FLOOR:
@@ -75,25 +85,61 @@ def fill(
             if due:
                 yield from _session(journal, table, plan, due, have, profiler, rule)
                 table = LatencyTable.load(path)
-        networks = (*table.keys(ANCHOR), *table.keys(NETWORK))
-        if networks:
-            table.calibration = fit(
-                table.observed([(key, table.rows[key].parts) for key in networks], table.measurements)
-            )
+        calibrate(table)
         table.save()
+
+
+def calibrate(table: LatencyTable) -> None:
+    """Fits the calibration to the whole networks whose operations the table has; leaves it as it is without any."""
+    known = set(table.keys(OP))
+    keys = [key for key in (*table.keys(ANCHOR), *table.keys(NETWORK)) if known.issuperset(table.rows[key].parts)]
+    if not keys:
+        return
+    before = table.calibration
+    table.calibration = fit(table.observed([(key, table.rows[key].parts) for key in keys], table.measurements))
+    if any(table.origin(part) == ADAPTED for key in keys for part in table.rows[key].parts):
+        # Adapted rows were fitted to these very networks: only the errors of the adaptation are of unseen ones.
+        table.calibration = replace(
+            table.calibration, errors=before.errors, residuals=before.residuals, row_deviations=before.row_deviations
+        )
+
+
+def refresh(path: Path, anchors: Sequence[Planned], profiler: Profiler, rule: TimingRule) -> Iterator[Progress]:
+    """Measures the anchors again and rescales the whole table to the machine as it is now.
+
+    Raises:
+        TableError: If the table has none of these anchors: nothing could be compared.
+    """
+    with storage.journal(path) as journal:
+        table = LatencyTable.load(path)
+        table.refuse_foreign(profiler.fingerprint(), profiler.runtime, profiler.threads)
+        known = [planned for planned in anchors if planned.workload.key in table.keys(ANCHOR)]
+        if not known:
+            raise TableError(
+                f"{path.name} holds none of the anchor networks, so nothing of it can be measured again",
+                mend=f"unas-hw profile --table {path} adds them",
+            )
+        yield from _session(journal, table, known, known, {}, profiler, rule, refreshing=True)
+        now = LatencyTable.load(path)
+        key = known[0].workload.key
+        now.rescale(now.measurements[key].median_ms / table.measurements[key].median_ms)
+        now.save()
 
 
 def _unstable(table: LatencyTable) -> set[str]:
     return {key for key, found in table.measurements.items() if found.flags}
 
 
+def counts(table: LatencyTable) -> Counter[str]:
+    """How many samples each key has, those left out that are taken again."""
+    return Counter(sample.key for samples in table.samples.values() for sample in samples if not sample.drifted)
+
+
 def _due(table: LatencyTable, plan: Sequence[Planned], rule: TimingRule) -> tuple[list[Planned], dict[str, int]]:
     """What lacks samples, and how many each of these has."""
-    counts: Counter[str] = Counter()
-    for samples in table.samples.values():
-        counts.update(sample.key for sample in samples if not sample.drifted)
-    missing = [planned for planned in plan if counts[planned.workload.key] < rule.min_rounds]
-    return missing, {planned.workload.key: counts[planned.workload.key] for planned in missing}
+    have = counts(table)
+    missing = [planned for planned in plan if have[planned.workload.key] < rule.min_rounds]
+    return missing, {planned.workload.key: have[planned.workload.key] for planned in missing}
 
 
 def _session(
@@ -104,6 +150,8 @@ def _session(
     have: dict[str, int],
     profiler: Profiler,
     rule: TimingRule,
+    *,
+    refreshing: bool = False,
 ) -> Iterator[Progress]:
     anchors = [planned for planned in plan if planned.role == ANCHOR and planned not in due]
     wanted = {planned.workload.key: planned for planned in (*due, *anchors)}
@@ -118,6 +166,7 @@ def _session(
             "label": label,
             "created": _now(),
             "environment": profiler.environment(),
+            "refresh": refreshing,
         }
     )
     known = set(table.rows)
@@ -183,6 +232,7 @@ def describe(table: LatencyTable) -> dict[str, Any]:
         "hash": table.hash,
         "sessions": len(table.sessions),
         "rows_measured": len(table.measurements),
+        "rows_not_measured": len(table.values),
         "unstable": sum(bool(found.flags) for found in table.measurements.values()),
         "noise_floor": table.noise_floor,
         "calibration": {

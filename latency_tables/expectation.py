@@ -8,7 +8,10 @@ Small spaces are enumerated: exact to rounding. Larger ones are convolved on a g
 characteristic functions. Each ``t`` is split between the two nearest grid points, which keeps the mean exact and
 moves every network by less than ``G`` steps of the grid; the bounds below follow from that.
 
-Shape letters: G decisions, K choices, L points of the distribution.
+A latency that is no such sum, because a choice can make operations of others dead, is enumerated too
+(``joint_distribution``); where there are too many networks, the sum with every operation counted bounds it from above.
+
+Shape letters: G decisions, K choices, L points of the distribution, N networks.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from torch import Tensor
 
 MAX_ATOMS = 20_000
 """Spaces up to this size are enumerated."""
+MAX_JOINT = 1_000_000
+"""Spaces up to this size are enumerated where the latency is no sum: forward and backward take some 0.1 s there."""
 GRID = 4096
 """Points of the grid for larger spaces; 21 decisions then err by less than 0.5% of the space's range."""
 
@@ -35,12 +40,15 @@ class LatencyDistribution:
         probs: ``(L,)``, of each value; differentiable in the probabilities of the decisions.
         shift_ms: No network lies further than this from where it is counted; 0 where enumerated.
         deviation_ms: Bound of ``E|counted - true|``; 0 where enumerated.
+        upper_bound: Whether this is the distribution of something that no network's latency exceeds, instead of the
+            latency itself; expectations of growing functions and quantiles are then too high, ``P(X <= T)`` too low.
     """
 
     values_ms: Tensor
     probs: Tensor
     shift_ms: float
     deviation_ms: float
+    upper_bound: bool = False
 
     def expectation(self, f: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
         """``E[f(X)]``; errs by at most ``s * deviation_ms`` for an f of slope at most s, not at all for a linear f."""
@@ -82,13 +90,25 @@ def latency_distribution(
         grid: Points of the grid for spaces that are too large to enumerate.
     """
     if math.prod(len(times) for times in times_ms_GK) <= MAX_ATOMS:
-        values, probs = torch.full((1,), constant_ms, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-        for prob_K, time_K in zip(probs_GK, times_ms_GK, strict=True):
+        values = torch.full((1,), constant_ms, dtype=torch.float64)
+        for time_K in times_ms_GK:
             values = (values[:, None] + time_K).flatten()
-            probs = (probs[:, None] * prob_K).flatten()
-        return LatencyDistribution(values, probs, 0.0, 0.0)
+        return joint_distribution(probs_GK, values)
     plan = GridPlan(times_ms_GK, constant_ms, grid)
     return plan.distribution(probs_GK)
+
+
+def joint_distribution(probs_GK: Sequence[Tensor], latencies_ms_N: Tensor) -> LatencyDistribution:
+    """The distribution of any latency of independent ``z_g ~ Cat(probs[g])``, by enumeration: exact to rounding.
+
+    Args:
+        probs_GK: One ``(K,)`` tensor per decision, float64, summing to one; K may differ.
+        latencies_ms_N: Of every network, float64; the last decision's choice changes fastest.
+    """
+    probs_N = torch.ones(1, dtype=torch.float64)
+    for prob_K in probs_GK:
+        probs_N = (probs_N[:, None] * prob_K).flatten()
+    return LatencyDistribution(latencies_ms_N, probs_N, 0.0, 0.0)
 
 
 class GridPlan:

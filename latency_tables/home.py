@@ -11,8 +11,12 @@ from typing import Any
 
 import platformdirs
 
+from latency_tables import foreign, remote
+from latency_tables.coverage import priced
 from latency_tables.errors import TableError
-from latency_tables.table import OP, LatencyTable
+from latency_tables.published import find_published
+from latency_tables.rows import OP
+from latency_tables.table import LatencyTable
 
 
 def home() -> Path:
@@ -25,23 +29,44 @@ def tables_folder() -> Path:
     return home() / "tables"
 
 
+def cache_folder() -> Path:
+    """The folder of tables that came from elsewhere."""
+    return home() / "cache" / "tables"
+
+
+def is_fetched(path: Path) -> bool:
+    """Whether the table is a copy of somebody else's, which nothing is added to."""
+    return cache_folder().resolve() in path.resolve().parents
+
+
 def default_path(subject: str, device: str, runtime: str, threads: int) -> Path:
     """The file for what is measured, where and how."""
     stem = f"{device}-{runtime}-{threads}t-{subject}"
     return tables_folder() / (re.sub(r"[^\w.@=-]+", "_", stem) + ".jsonl")
 
 
+def imported_path(name: str) -> Path:
+    """Where an imported table goes: a path, or a bare name in the tables' folder."""
+    bare = Path(name).name == name and not name.endswith(".jsonl")
+    return tables_folder() / f"{name}.jsonl" if bare else Path(name)
+
+
 def find_table(name: str | Path) -> Path:
-    """A table by path, or by file name or its beginning in the tables' folder."""
+    """A table by path, by file name or its beginning in the tables' folder, or one that ships by its name or device.
+
+    What is packed, or at an address (``latency_tables.remote``), is checked first and lies in the cache then.
+    """
+    if remote.is_address(str(name)):
+        return remote.fetch(str(name), cache_folder())
     path = Path(name)
     if path.is_file():
-        return path
+        return foreign.local(path, cache_folder())
     name, files = str(name), table_files()
     matching = [file for file in files if name in (file.name, file.stem)]
     if not matching:
         if path.suffix == ".jsonl":
             return path  # may be about to be made
-        matching = [file for file in files if file.stem.startswith(name)]
+        matching = [file for file in files if file.stem.startswith(name)] or find_published(name)
     if len(matching) == 1:
         return matching[0]
     raise TableError(
@@ -75,10 +100,14 @@ ANY = Target()
 
 
 def last_table(target: Target, needed: Iterable[str] = ()) -> LatencyTable | None:
-    """The table of this target that was profiled last, of those that have these operations."""
-    needed = set(needed)
-    tables = map(LatencyTable.load, table_files())
-    return next((each for each in tables if not target.differing(each) and needed <= set(each.keys(OP))), None)
+    """The table of this target that was profiled last, of those that have these operations.
+
+    A table that ships comes after all of the user's, and only where its device is asked for by name.
+    """
+    needed = tuple(needed)
+    files = [*table_files(), *(find_published(target.device) if target.device else ())]
+    tables = (each for each in map(LatencyTable.load, files) if not target.differing(each))
+    return next((each for each in tables if set(priced(each, needed)) <= set(each.keys(OP))), None)
 
 
 def open_table(name: str | Path | None = None, target: Target = ANY) -> LatencyTable:
@@ -96,6 +125,12 @@ def open_table(name: str | Path | None = None, target: Target = ANY) -> LatencyT
             )
         return table
     found = last_table(target)
+    several = find_published(target.device or "")
+    if found is not None and found.path in several[1:] + several[:-1]:
+        raise TableError(
+            f"{len(several)} published tables are of {target.device}",
+            mend=f"say which: --table {' or --table '.join(path.stem for path in several)}",
+        )
     if found is None:
         raise TableError(
             f"there is no table in {tables_folder()}" + (f" for {target}" if str(target) else ""),

@@ -6,6 +6,7 @@ Records, one a line:
 * ``session``: a stretch of measuring without a break, with the state of the machine
 * ``row``: one operation or network (key, role, calls, arithmetic, parts); in a finished table with its samples
 * ``sample``: one timed block of a row, while measuring
+* ``value``: the latency of an operation that was not measured here: published, or adapted from other devices
 * ``calibration``: whole networks against sums
 """
 
@@ -33,6 +34,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "session": {"session": int, "label": str, "created": str, "environment": dict},
     "row": {"key": str, "role": str, "calls": int, "macs": int, "params": int, "parts": list},
     "sample": {"session": int, "key": str, "ms": (int, float), "tick": int, "drifted": bool},
+    "value": {"key": str, "ms": (int, float), "sd_ms": (int, float, type(None)), "origin": str, "source": str},
     "calibration": {"model": str, "scale": (int, float), "per_op_ms": (int, float), "intercept_ms": (int, float),
                     "residuals": list},
 }  # fmt: skip
@@ -90,6 +92,8 @@ def _record(path: Path, number: int, line: str) -> Record:
             _check_sample(record["session"], record["tick"], record["ms"], record["drifted"])
         if not all(isinstance(part, str) for part in record.get("parts", ())):
             raise ValueError(f"parts are {record['parts']!r}")
+        if record["record"] == "value":
+            _check_value(record["ms"], record["sd_ms"])
         if record["record"] == "calibration":
             Calibration.from_record(record)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
@@ -113,13 +117,23 @@ def _check_sample(session: Any, tick: Any, ms: Any, drifted: Any) -> None:
         raise ValueError(f"a sample is {[session, tick, ms, drifted]!r}")
 
 
+def _check_value(ms: Any, sd_ms: Any) -> None:
+    if not (_is_finite(ms) and ms > 0) or not (sd_ms is None or (_is_finite(sd_ms) and sd_ms >= 0)):
+        raise ValueError(f"a value is {ms!r}, give or take {sd_ms!r}")
+
+
 def _is_finite(value: Any) -> bool:
     return _is(value, (int, float)) and math.isfinite(value)
 
 
 def write(path: Path, header: Record, records: Iterable[Record]) -> None:
     """Writes a whole table at once."""
-    write_atomic(path, "".join(_line(record) for record in (header, *records)))
+    write_atomic(path, text(header, records))
+
+
+def text(header: Record, records: Iterable[Record]) -> str:
+    """A whole table as it is in its file; equal tables give equal text."""
+    return "".join(_line(record) for record in (header, *records))
 
 
 def _line(record: Record) -> str:

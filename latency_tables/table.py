@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -14,39 +16,16 @@ import numpy as np
 import pandas as pd
 
 from latency_tables import storage
-from latency_tables.calibration import Calibration, Observed
+from latency_tables.calibration import Calibration, Observed, noise_floor
 from latency_tables.errors import DamagedTableError, ForeignTableError, MissingEntryError, NoisyTableError
+from latency_tables.rows import ANCHOR, MEASURED, NETWORK, OP, PUBLISHED, REGRESSED, Row, Value
 from profilers.measurement import MIN_SAMPLES, Measurement
+from profilers.opspec import OpSpec
 from profilers.profiler import SENTINEL
 from profilers.timing import Floats, Sample, corrected_ms, odd_even_ms
 
-OP, ANCHOR, NETWORK = "op", "anchor", "network"
 MAX_NOISE_FLOOR = 3.0
 """Percent; above it a table is refused."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One operation or network, before any statistics.
-
-    Attributes:
-        key: Of its OpSpec.
-        role: ``op``, ``anchor`` or ``network``.
-        calls: Averaged into each sample.
-        macs, params: By arithmetic.
-        parts: Keys of the operations of a network.
-    """
-
-    key: str
-    role: str
-    calls: int
-    macs: int
-    params: int
-    parts: tuple[str, ...]
-
-    def to_record(self) -> storage.Record:
-        """As a line of the file."""
-        return {"record": "row", **self.__dict__, "parts": list(self.parts)}
 
 
 class LatencyTable:
@@ -55,8 +34,9 @@ class LatencyTable:
     Attributes:
         path: Where it came from.
         header: Its first line.
-        rows: By key.
+        rows: Of what was measured, by key.
         samples: Per session, in the order in which they were taken.
+        values: Of what was not, by key.
         calibration: The last one; identity if there is none.
     """
 
@@ -68,6 +48,7 @@ class LatencyTable:
         samples: dict[int, list[Sample]],
         sessions: Sequence[storage.Record] = (),
         calibration: Calibration | None = None,
+        values: Iterable[Value] = (),
     ) -> None:
         self.path = path
         self.header = header
@@ -75,6 +56,7 @@ class LatencyTable:
         self.samples = samples
         self.sessions = tuple(sessions)
         self.calibration = calibration or Calibration()
+        self.values = {value.key: value for value in values}
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -82,7 +64,7 @@ class LatencyTable:
         content = storage.read(path)
         rows: dict[str, Row] = {}
         samples: dict[int, list[Sample]] = {}
-        sessions, calibration = [], None
+        sessions, values, calibration = [], [], None
         for record in content.records:
             kind = record["record"]
             if kind == "row":
@@ -102,36 +84,89 @@ class LatencyTable:
                 samples.setdefault(record["session"], []).append(sample)
             elif kind == "session":
                 sessions.append(record)
+            elif kind == "value":
+                values.append(Value.from_record(record))
             elif kind == "calibration":
                 calibration = Calibration.from_record(record)
         for taken in samples.values():
             taken.sort(key=lambda sample: sample.tick)
         # In the order of the sessions, not of the rows: values must not change when a table is saved.
-        return cls(path, content.header, rows, dict(sorted(samples.items())), sessions, calibration)
+        return cls(path, content.header, rows, dict(sorted(samples.items())), sessions, calibration, values)
+
+    def with_values(self, values: Iterable[Value], calibration: Calibration | None = None) -> Self:
+        """The same table with these values too."""
+        return type(self)(
+            self.path,
+            self.header,
+            self.rows,
+            self.samples,
+            self.sessions,
+            calibration or self.calibration,
+            (*self.values.values(), *values),
+        )
+
+    def rescale(self, factor: float) -> None:
+        """Brings along what no sample holds, where the measured rows are brought to another speed of the machine."""
+        self.values = {
+            key: replace(value, ms=value.ms * factor, sd_ms=value.sd_ms * factor) for key, value in self.values.items()
+        }
+        self.calibration = self.calibration.rescaled(factor)
 
     def save(self) -> None:
-        """Writes the table whole, each row with its samples."""
+        """Writes the table whole."""
+        storage.write(self.path, self.header, self.records())
+
+    def records(self) -> tuple[storage.Record, ...]:
+        """All lines of a finished table but the header, each row with its samples."""
         where: dict[str, list[list[Any]]] = {key: [] for key in self.rows}
         for session, taken in self.samples.items():
             for sample in taken:
                 where[sample.key].append([session, sample.tick, sample.ms, sample.drifted])
         rows = ({**row.to_record(), "samples": where[row.key]} for row in self.rows.values())
-        storage.write(self.path, self.header, (*self.sessions, *rows, self.calibration.to_record()))
+        values = (value.to_record() for value in self.values.values() if value.origin != REGRESSED)
+        return (*self.sessions, *rows, *values, self.calibration.to_record())
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the table is a publisher's: no device is there to measure."""
+        return bool(self.header["fingerprint"].get("kind") == PUBLISHED)
+
+    def mend(self, words: str) -> str:
+        """How the table could get a row that it lacks."""
+        if self.is_published:
+            return "a published table has what was published: unas-hw tables show lists it; unas-hw profile measures"
+        return f"unas-hw profile --device {self.header['device']} {words}"
 
     @cached_property
     def hash(self) -> str:
         """Of the content that predictions depend on: device, rows and calibration."""
-        values = {key: round(found.median_ms, 9) for key, found in self.measurements.items()}
+        values = {value.key: round(value.ms, 9) for value in self.values.values()}
+        values |= {key: round(found.median_ms, 9) for key, found in self.measurements.items()}
         text = repr((self.header["fingerprint"], sorted(values.items()), self.calibration))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def _reference(self) -> int:
+        """The session whose speed is the table's: the last that refreshed it, or else the longest."""
+        refreshed = [record["session"] for record in self.sessions if record.get("refresh")]
+        longest = max(self.samples, key=lambda session: len(self.samples[session]))
+        return next((session for session in reversed(refreshed) if session in self.samples), longest)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The machine at the time of the table; empty where nothing was measured."""
+        known: dict[int, dict[str, Any]] = {record["session"]: record["environment"] for record in self.sessions}
+        return known.get(self._reference, {}) if self.samples else {}
+
     @cached_property
     def measurements(self) -> dict[str, Measurement]:
-        """Every row that has enough samples; sessions are brought to the speed of the longest by the anchors."""
+        """Every row that has enough samples; the anchors bring sessions to the speed of the longest one, or of the last
+        that was taken to refresh the table.
+        """
         corrected = {session: corrected_ms(taken) for session, taken in self.samples.items()}
         if not corrected:
             return {}
-        reference = max(self.samples, key=lambda session: len(self.samples[session]))
+        reference = self._reference
         fixed = {SENTINEL.key, *(row.key for row in self.rows.values() if row.role == ANCHOR)}
         scaled: dict[str, list[float]] = {}
         raw: dict[str, list[float]] = {}
@@ -151,8 +186,11 @@ class LatencyTable:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One line a row: role, latency and its statistics (``_ms``), samples, flags, arithmetic."""
-        lines = []
+        """One line a row: role, latency, origin, statistics (``_ms``), samples, flags, arithmetic.
+
+        What was not measured has a latency, its ``sd_ms`` and its source; the statistics of samples are NaN.
+        """
+        lines: list[dict[str, Any]] = []
         for key, found in self.measurements.items():
             row = self.rows[key]
             raw = np.percentile(found.samples_ms, [10, 90])
@@ -161,6 +199,9 @@ class LatencyTable:
                     "key": key,
                     "role": row.role,
                     "latency_ms": found.median_ms,
+                    "sd_ms": _known(found.half_width / 1.96 * found.median_ms),
+                    "origin": MEASURED,
+                    "source": "",
                     "raw_ms": found.raw_ms,
                     "p10_ms": float(raw[0]),
                     "p90_ms": float(raw[1]),
@@ -174,19 +215,39 @@ class LatencyTable:
                     "params": row.params,
                 }
             )
+        for value in self.values.values():
+            if value.key not in self.measurements:
+                line = {"key": value.key, "role": OP, "latency_ms": value.ms, "sd_ms": value.sd_ms}
+                line |= {"origin": value.origin, "source": value.source, "samples": 0, "flags": ""}
+                lines.append({**line, "params": value.params})
         return pd.DataFrame(lines).set_index("key") if lines else pd.DataFrame({"key": []}).set_index("key")
 
     def keys(self, role: str) -> tuple[str, ...]:
-        """Keys of the measured rows of one role."""
-        return tuple(key for key in self.measurements if self.rows[key].role == role)
+        """Keys of one role: what was measured, and of operations what has another value."""
+        measured = tuple(key for key in self.measurements if self.rows[key].role == role)
+        return (*measured, *(key for key in self.values if key not in self.measurements)) if role == OP else measured
+
+    def origin(self, key: str) -> str:
+        """Where the row's value comes from; ``measured`` comes first."""
+        return MEASURED if key in self.measurements else self.values[key].origin
+
+    def deviation(self, key: str) -> float:
+        """Standard deviation of the row's value as a share of it; 0 where nothing is known of it."""
+        if key in self.measurements:
+            half = self.measurements[key].half_width / 1.96
+            return half if math.isfinite(half) else 0.0
+        sd_ms = self.values[key].sd_ms
+        return 0.0 if math.isnan(sd_ms) else sd_ms / self.values[key].ms
 
     def latency_ms(self, key: str) -> float:
         """The row's value, uncalibrated; raises ``MissingEntryError`` naming the nearest row."""
+        if key in self.values and key not in self.measurements:
+            return self.values[key].ms
         if key not in self.measurements:
             near = get_close_matches(key, self.keys(OP), n=1, cutoff=0)
             raise MissingEntryError(
                 f"{self.path.name} has no row for {key}" + (f"; the nearest is {near[0]}" if near else ""),
-                mend=f"unas-hw profile --device {self.header['device']} for the space that has this operation",
+                mend=self.mend("for the space that has this operation"),
             )
         return self.measurements[key].median_ms
 
@@ -194,23 +255,52 @@ class LatencyTable:
         self, networks: Iterable[tuple[str, Sequence[str]]], measured: dict[str, Measurement], scale: float = 1.0
     ) -> Observed:
         """Networks (key and keys of their parts) with their measurements, against the rows of this table."""
-        pairs = list(networks)
+        pairs = [(key, Counter(parts)) for key, parts in networks]
+        keys = tuple(dict.fromkeys(part for _, parts in pairs for part in parts))
         halves = [odd_even_ms(measured[key].corrected_ms) for key, _ in pairs]
+        sizes = [self._size(key) for key in keys]
         return Observed(
-            sums_ms=np.array([sum(self.latency_ms(part) for part in parts) for _, parts in pairs]),
-            operations=np.array([float(len(parts)) for _, parts in pairs]),
+            keys=keys,
+            rows_ms=np.array([self.latency_ms(key) for key in keys]),
+            inputs=np.array([inputs for inputs, _ in sizes]),
+            weights=np.array([weights for _, weights in sizes]),
+            deviations=np.array([self.deviation(key) for key in keys]),
+            counts=np.array([[float(parts[key]) for key in keys] for _, parts in pairs]),
             measured_ms=np.array([measured[key].median_ms * scale for key, _ in pairs]),
             odd_ms=np.array([odd for odd, _ in halves]),
             even_ms=np.array([even for _, even in halves]),
         )
 
+    def _size(self, key: str) -> tuple[float, float]:
+        """Elements of the input and learned numbers of an operation, in millions."""
+        params = self.rows[key].params if key in self.rows else self.values[key].params
+        return OpSpec.from_key(key).numel / 1e6, params / 1e6
+
+    def price_ms(self, key: str) -> float:
+        """What an operation adds to the latency of a network; raises ``MissingEntryError`` naming the nearest row."""
+        row_ms = self.latency_ms(key)
+        return self.calibration.price_ms(key, row_ms, *self._size(key))
+
+    def sum_ms(self, keys: Iterable[str]) -> float:
+        """The sum that ``Calibration.bend`` makes a latency of: all operations of a network, and the intercept."""
+        return sum(map(self.price_ms, keys)) + self.calibration.intercept_ms
+
+    def predict_ms(self, keys: Iterable[str]) -> float:
+        """The latency of a network of these operations."""
+        return float(self.calibration.bend(self.sum_ms(keys)))
+
+    def row_deviation(self, keys: Iterable[str]) -> float:
+        """What the rows of a network leave open: a standard deviation as a share of their sum."""
+        counts = Counter(keys)
+        open_ms = [count * self.latency_ms(key) * self.deviation(key) for key, count in counts.items()]
+        return math.hypot(*open_ms) / sum(count * self.latency_ms(key) for key, count in counts.items())
+
     @property
     def noise_floor(self) -> float:
         """Percent; NaN where no whole network was measured."""
         keys = (*self.keys(ANCHOR), *self.keys(NETWORK))
-        if not keys:
-            return float("nan")
-        return self.observed([(key, self.rows[key].parts) for key in keys], self.measurements).noise_floor
+        halves = [odd_even_ms(self.measurements[key].corrected_ms) for key in keys]
+        return noise_floor(*np.array(halves).T) if keys else math.nan
 
     def anchor_scale(self, measured: dict[str, Measurement]) -> float:
         """Factor that brings measurements of another session to the time of this table; 1 without anchors."""
@@ -252,6 +342,11 @@ class LatencyTable:
                     f"{self.path.name} is a table of another {name}: {_words(ours[name])}, not {_words(seen)}",
                     mend="unas-hw tables list names the tables there are; unas-hw profile measures this device",
                 )
+
+
+def _known(number: float) -> float:
+    """NaN for infinity: what nothing is known of."""
+    return number if math.isfinite(number) else math.nan
 
 
 def _words(value: Any) -> str:

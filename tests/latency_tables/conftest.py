@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from latency_tables.collect import Planned, fill
-from latency_tables.table import ANCHOR, NETWORK, OP, LatencyTable
+from latency_tables.rows import ANCHOR, NETWORK, OP
+from latency_tables.table import LatencyTable
 from profilers.devices.simulated import SimulatedProfiler
 from profilers.opspec import OpSpec
 from profilers.testing import convolution

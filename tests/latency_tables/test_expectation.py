@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latency_tables.expectation import GridPlan, LatencyDistribution, latency_distribution
+from latency_tables.expectation import GridPlan, LatencyDistribution, joint_distribution, latency_distribution
 
 SPACES = [(3,), (3, 3), (2, 4, 3), (7, 6, 7, 6)]
 BUDGETS = [0.2, 0.5, 0.9]
@@ -90,3 +90,23 @@ def test_a_certain_network_has_its_latency_and_nothing_else() -> None:
     found = latency_distribution(sure, space.times, 0.5)
     assert found.quantile(0.01) == pytest.approx(latency)
     assert found.quantile(1.0) == pytest.approx(latency)
+
+
+def test_a_latency_that_is_no_sum_has_the_distribution_of_enumeration() -> None:
+    space, any_ms = Enumerated((2, 4, 3)), 3 * torch.rand(24, dtype=torch.float64)
+    found = joint_distribution(space.probs, any_ms)
+    torch.testing.assert_close(found.expectation(), space.mass @ any_ms)
+    torch.testing.assert_close(found.hinge(1.5), space.mass @ (any_ms / 1.5 - 1).clamp_min(0))
+    assert float(found.cdf(1.5).detach()) == pytest.approx(float(space.mass.detach()[any_ms <= 1.5].sum()))
+    assert (found.shift_ms, found.deviation_ms, found.upper_bound) == (0, 0, False)
+    flat = [alpha.detach().requires_grad_() for alpha in space.alpha]
+    assert torch.autograd.gradcheck(
+        lambda *a: joint_distribution([torch.softmax(x, 0) for x in a], any_ms).hinge(1.5), flat
+    )
+
+
+def test_a_latency_that_is_a_sum_has_the_same_distribution_either_way() -> None:
+    space = Enumerated((7, 6, 7, 6))
+    one, other = joint_distribution(space.probs, space.latency_ms), space.exact()
+    torch.testing.assert_close(one.hinge(space.budget_ms(0.5)), other.hinge(space.budget_ms(0.5)))
+    assert one.quantile(0.9) == pytest.approx(other.quantile(0.9))

@@ -14,7 +14,8 @@ from latency_tables import storage
 from latency_tables.calibration import Calibration, Errors
 from latency_tables.collect import describe, fill
 from latency_tables.errors import BusyTableError, DamagedTableError, ForeignTableError
-from latency_tables.table import ANCHOR, LatencyTable, Row
+from latency_tables.rows import ANCHOR, Row
+from latency_tables.table import LatencyTable
 from profilers.devices.simulated import SimulatedProfiler
 from profilers.errors import FileError
 from profilers.timing import Sample

@@ -8,7 +8,8 @@ import pytest
 
 from latency_tables import home
 from latency_tables.errors import ForeignTableError, MissingEntryError, NoisyTableError, TableError
-from latency_tables.table import OP, LatencyTable
+from latency_tables.rows import OP
+from latency_tables.table import LatencyTable
 from profilers.devices.simulated import find_simulated
 from profilers.testing import convolution
 from tests.latency_tables.conftest import BLOCKS, measure

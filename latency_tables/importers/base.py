@@ -1,0 +1,200 @@
+"""Importer: from a published file, as it is, to rows of ours. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+from latency_tables.errors import ImportFileError
+from latency_tables.rows import PUBLISHED, Value
+from profilers.errors import UnitError
+from profilers.files import explained
+from profilers.opspec import OpSpec
+
+MAX_BYTES = 2 * 2**20
+"""Of a published table; those known have at most 16 KiB."""
+MAX_KEY = 1000
+MAX_COUNT = 10**9
+"""Of the measurements behind a published mean."""
+MAX_TIME = 1e300
+"""Beyond it sums overflow."""
+UNITS = ("ms", "us", "s")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One published row, in the unit of its file.
+
+    Attributes:
+        where: In the file, in words: ``line 12``.
+        name: What the publisher calls it, word for word.
+        key: Of the OpSpec that it is.
+        time: Its latency.
+        deviation: Standard deviation of that value; NaN where the file says nothing of it.
+        origin, source: As in ``Value``; the source is the name where nothing else is given.
+    """
+
+    where: str
+    name: str
+    key: str
+    time: float
+    deviation: float = math.nan
+    origin: str = PUBLISHED
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A published file, read.
+
+    Attributes:
+        path: For messages.
+        text: All of it.
+        columns: What the user says of columns: our name to theirs.
+        unit: What the user says of the unit of time; None leaves it to the file.
+    """
+
+    path: Path
+    text: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    unit: str | None = None
+
+    def error(self, where: str, value: object, why: str) -> ImportFileError:
+        """What is wrong, with file, row and value."""
+        shown = repr(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        return ImportFileError(
+            f"{self.path}, {where}: {shown} {why}", mend=f"mend or remove that row in a copy: cp {self.path} mended"
+        )
+
+    def number(self, where: str, text: str) -> float:
+        """A plain finite number as written; neither ``nan`` nor ``0x10`` nor ``1_000``."""
+        number = float(text) if len(text) <= 60 and _NUMBER.fullmatch(text.strip()) else math.nan
+        if not math.isfinite(number):
+            raise self.error(where, text, "is not a number")
+        return number
+
+    def positive(self, where: str, number: object) -> float:
+        """A latency: finite and above zero."""
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise self.error(where, number, "is not a number")
+        if not 0 < number < MAX_TIME:  # false for NaN too
+            raise self.error(where, number, "is not a positive latency")
+        return float(number)
+
+
+class Importer(ABC):
+    """One format of published latency tables.
+
+    Attributes:
+        name: As in ``--format``.
+        summary: One line for lists.
+        lacks: Kinds of operation that networks of this publisher run; those without any row are listed in the
+            header as ``not_priced``.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    lacks: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def recognises(self, source: Source) -> bool:
+        """Whether the file looks like this format; raises nothing."""
+
+    @abstractmethod
+    def entries(self, source: Source) -> list[Entry]:
+        """Every row of the file; raises ``ImportFileError`` for one that cannot be a latency."""
+
+    @abstractmethod
+    def unit(self, source: Source) -> str | None:
+        """One of ``UNITS`` where the file or its format says it; None where it cannot be known."""
+
+    def values(self, source: Source) -> list[Value]:
+        """Every row in milliseconds, under keys that are all different.
+
+        Raises:
+            ImportFileError: If the file has no rows, or one that cannot be a latency.
+            UnitError: If the unit is nowhere said.
+        """
+        unit = source.unit or self.unit(source)
+        if unit is None:
+            raise UnitError(
+                f"{source.path}: nothing in a {self.name} file says which unit its latencies have",
+                mend=f"add --unit {', --unit '.join(UNITS)}, as its publisher says",
+            )
+        entries = _distinct(source, self.name, self.entries(source))
+        if not entries:
+            raise ImportFileError(f"{source.path} has no rows", mend=f"head {source.path} shows what it has")
+        return [_value(source, entry, unit) for entry in entries]
+
+
+def _value(source: Source, entry: Entry, unit: str) -> Value:
+    ms = source.positive(entry.where, to_ms(entry.time, unit))
+    sd_ms = to_ms(entry.deviation, unit)
+    if sd_ms < 0 or sd_ms > MAX_TIME:
+        raise source.error(entry.where, entry.deviation, "is not a standard deviation")
+    return Value(key=entry.key, ms=ms, sd_ms=sd_ms, origin=entry.origin, source=entry.source or entry.name)
+
+
+def to_ms(time: float, unit: str) -> float:
+    """Milliseconds, rounded once."""
+    return time * 1000 if unit == "s" else time / 1000 if unit == "us" else time
+
+
+def _distinct(source: Source, format_name: str, entries: Sequence[Entry]) -> list[Entry]:
+    """Rows that would have one key keep their own names as keys, all of them: none is lost and none prices for another.
+
+    Raises:
+        ImportFileError: If two rows have the same name.
+    """
+    counts = Counter(entry.key for entry in entries)
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        own = replace(entry, key=named(format_name, entry.name)) if counts[entry.key] > 1 else entry
+        if own.key in found:
+            raise source.error(entry.where, entry.name, f"is there already, in {found[own.key].where}")
+        found[own.key] = own
+    return list(found.values())
+
+
+def named(kind: str, name: str) -> str:
+    """The key of a row of which only the name is known."""
+    return OpSpec(kind, {"row": quote(name, safe=" -_.:/+()")}, (1,)).key
+
+
+def read_source(path: Path, columns: Mapping[str, str], unit: str | None) -> tuple[Source, bytes]:
+    """The file's text, and its bytes.
+
+    Raises:
+        FileError: If it cannot be read.
+        ImportFileError: If it is too large, or not text.
+    """
+    with explained(path), path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ImportFileError(
+            f"{path} has more than {MAX_BYTES:,} bytes: no published latency table is that large",
+            mend=f"split it: head -n 10000 {path} > part",
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_text(path, f"byte {error.start} is {content[error.start]:#04x}") from error
+    if "\0" in text:
+        raise _not_text(path, "it has a zero byte")
+    return Source(path=path, text=text, columns=columns, unit=unit), content
+
+
+def _not_text(path: Path, why: str) -> ImportFileError:
+    return ImportFileError(
+        f"{path} is not text: {why}",
+        mend="export its numbers as CSV with the columns key and ms; pickles and archives are never opened",
+    )

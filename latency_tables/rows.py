@@ -1,0 +1,69 @@
+"""What a table consists of: rows that were measured, and values that come from elsewhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from latency_tables import storage
+
+OP, ANCHOR, NETWORK = "op", "anchor", "network"
+MEASURED, PUBLISHED, ADAPTED, REGRESSED = "measured", "published", "adapted", "regressed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation or network, before any statistics.
+
+    Attributes:
+        key: Of its OpSpec.
+        role: ``op``, ``anchor`` or ``network``.
+        calls: Averaged into each sample.
+        macs, params: By arithmetic.
+        parts: Keys of the operations of a network.
+    """
+
+    key: str
+    role: str
+    calls: int
+    macs: int
+    params: int
+    parts: tuple[str, ...]
+
+    def to_record(self) -> storage.Record:
+        """As a line of the file."""
+        return {"record": "row", **self.__dict__, "parts": list(self.parts)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """The latency of an operation that was not measured here; a measurement of the same key replaces it.
+
+    Attributes:
+        key: Of its OpSpec.
+        ms: The value.
+        sd_ms: Standard deviation of the value itself (not of single calls); NaN where nothing is known of it.
+        origin: ``published`` (another's table), ``adapted`` (from tables of other devices) or ``regressed`` (from
+            the other rows of this table; never written to a file).
+        source: What the origin calls it, word for word.
+        params: Learned numbers of the operation, 0 where unknown.
+    """
+
+    key: str
+    ms: float
+    sd_ms: float
+    origin: str
+    source: str = ""
+    params: int = 0
+
+    def to_record(self) -> storage.Record:
+        """As a line of the file; JSON has no NaN."""
+        return {"record": "value", **self.__dict__, "sd_ms": None if math.isnan(self.sd_ms) else self.sd_ms}
+
+    @classmethod
+    def from_record(cls, record: storage.Record) -> Self:
+        """The inverse of ``to_record``."""
+        sd_ms = math.nan if record["sd_ms"] is None else record["sd_ms"]
+        words = {name: record[name] for name in ("key", "ms", "origin", "source")}
+        return cls(**words, sd_ms=sd_ms, params=record.get("params", 0))
