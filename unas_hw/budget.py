@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from profilers.errors import UnitError
 from profilers.units import format_ms, parse_ms
 from unas_hw.errors import BudgetError
 
+CONFIDENCE = 0.95
 _BUDGET = re.compile(r"(?P<amount>[^@]+?)\s*(?:@\s*p(?P<percentile>\d+))?\s*")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
@@ -23,15 +24,19 @@ class Budget:
         ms: Milliseconds for one batch; None while it is a share.
         share: Of the way from the smallest to the largest network of the space, 0 to 1.
         percentile: Which of the measured times has to be below it; 50 is the median.
+        confidence: With which predictions and measurements have to be below it, 0.5 to 1.
     """
 
     ms: float | None
     share: float | None = None
     percentile: int = 50
+    confidence: float = CONFIDENCE
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
+    def parse(cls, text: str, confidence: float = CONFIDENCE) -> Budget:
         """Reads ``80ms``, ``80ms@p90`` or ``50%``; raises ``BudgetError``."""
+        if not 0.5 <= confidence < 1:
+            raise BudgetError(f"a confidence of {confidence:g} is not between 0.5 and 1", mend="use --confidence 0.95")
         match = _BUDGET.fullmatch(text)
         if match is None:
             raise BudgetError(f"{text!r} is not a budget", mend="write --latency-budget 80ms, or 80ms@p90")
@@ -41,9 +46,9 @@ class Budget:
         if share := _SHARE.fullmatch(match["amount"]):
             if not 0 < float(share[1]) <= 100:
                 raise BudgetError(f"{text!r} is not between 0% and 100%", mend="write --latency-budget 50%")
-            return cls(None, float(share[1]) / 100, percentile)
+            return cls(None, float(share[1]) / 100, percentile, confidence)
         try:
-            return cls(parse_ms(match["amount"]), None, percentile)
+            return cls(parse_ms(match["amount"]), None, percentile, confidence)
         except UnitError as error:
             raise BudgetError(error.what, mend=f"--latency-budget: {error.mend}") from error
 
@@ -51,7 +56,7 @@ class Budget:
         """The budget in milliseconds, for a space of this range."""
         if self.share is None:
             return self
-        return Budget(smallest_ms + self.share * (largest_ms - smallest_ms), None, self.percentile)
+        return replace(self, ms=smallest_ms + self.share * (largest_ms - smallest_ms), share=None)
 
     @property
     def in_ms(self) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import final
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol, final
 
 from latency_tables.collect import quick
-from latency_tables.table import ANCHOR, LatencyTable
+from latency_tables.rows import ANCHOR
+from latency_tables.table import LatencyTable
 from profilers.measurement import Measurement
 from profilers.profiler import Profiler
-from profilers.timing import TimingRule
+from profilers.timing import TimingRule, samples_needed, upper_bound_ms
 from profilers.workload import Workload
+from unas_hw.budget import CONFIDENCE, Budget
+from unas_hw.latency_model import LatencyModel
 from unas_hw.runs import Run
 from unas_hw.space import Architecture, SearchSpace
 
@@ -27,13 +29,13 @@ class Reading:
     Attributes:
         raw_ms: At the asked percentile, as measured now.
         scaled_ms: The same, at the speed that the machine had when the table was made.
-        half_width: Half the 95% interval of the median, as a share of it.
+        margin: How far above it, as a share, it may be with the asked confidence; infinite with too few samples.
         anchor_scale: ``scaled_ms / raw_ms``, from the anchors.
     """
 
     raw_ms: float
     scaled_ms: float
-    half_width: float
+    margin: float
     anchor_scale: float
 
     @property
@@ -48,8 +50,14 @@ class Reading:
 
     @property
     def upper_ms(self) -> float:
-        """Upper end of the interval of what is judged."""
-        return self.judged_ms * (1 + (self.half_width if math.isfinite(self.half_width) else 0.0))
+        """What is judged does not exceed this with the asked confidence."""
+        return self.judged_ms * (1 + self.margin)
+
+
+def enough_for(rule: TimingRule, budget: Budget) -> TimingRule:
+    """The rule with as many samples as the budget's percentile and confidence need."""
+    needed = samples_needed(budget.percentile, budget.confidence)
+    return replace(rule, min_rounds=max(rule.min_rounds, needed), max_rounds=max(rule.max_rounds, needed))
 
 
 def at_percentile(found: Measurement, percentile: int) -> float:
@@ -65,11 +73,12 @@ class Meter:
         space: Of the architectures.
         table: Whose device is measured.
         profiler: Open, of the same device.
-        percentile: As in the budget.
+        percentile, confidence: As in the budget.
         run: Keeps the journal; None measures without one.
     """
 
     JOURNAL = "measurements.jsonl"
+    headroom = ANCHOR_MOVE
 
     def __init__(
         self,
@@ -78,6 +87,7 @@ class Meter:
         profiler: Profiler,
         *,
         percentile: int = 50,
+        confidence: float = CONFIDENCE,
         run: Run | None = None,
     ) -> None:
         table.refuse_foreign(profiler.fingerprint(), profiler.runtime, profiler.threads)
@@ -85,6 +95,7 @@ class Meter:
         self.table = table
         self.profiler = profiler
         self.percentile = percentile
+        self.confidence = confidence
         self.run = run
         keys = table.keys(ANCHOR)
         self.anchors = [space.workload(architecture) for architecture in anchor_architectures(space)]
@@ -124,7 +135,48 @@ class Meter:
 
     def _reading(self, found: Measurement, scale: float) -> Reading:
         raw = at_percentile(found, self.percentile)
-        return Reading(raw_ms=raw, scaled_ms=raw * scale, half_width=found.half_width, anchor_scale=scale)
+        # The median is that of the machine's median speed, other percentiles are of what the clock said.
+        samples = found.corrected_ms if self.percentile == 50 else found.samples_ms
+        margin = upper_bound_ms(samples, self.percentile, self.confidence) / raw - 1
+        return Reading(raw_ms=raw, scaled_ms=raw * scale, margin=margin, anchor_scale=scale)
+
+
+class NetworkMeter(Protocol):
+    """What a search asks for the latency of networks.
+
+    Attributes:
+        headroom: How far a later reading of the same network may lie above an earlier one, as a share.
+    """
+
+    headroom: float
+
+    def measure(
+        self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule | None = None
+    ) -> list[Reading]:
+        """Readings of networks; ``label`` says what for."""
+        ...
+
+
+@final
+class TableMeter:
+    """Stands in for a device that is not here: its readings are what a published table says.
+
+    Args:
+        model: Of the space that the table prices; its decisions are those of the architectures.
+    """
+
+    headroom = 0.0
+
+    def __init__(self, model: LatencyModel) -> None:
+        self.model = model
+
+    def measure(
+        self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule | None = None
+    ) -> list[Reading]:
+        """The same numbers whatever they are for and however long one would measure."""
+        del label, rule
+        latencies_ms = [self.model.latency_ms(self.model.space.indices(each)) for each in architectures]
+        return [Reading(raw_ms=ms, scaled_ms=ms, margin=0.0, anchor_scale=1.0) for ms in latencies_ms]
 
 
 ANCHORS = 5

@@ -8,21 +8,14 @@ from torch import Tensor, nn
 from unas_hw.errors import RunError
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
-from unas_hw.supernet import ChainSupernet, MixedOp, Supernet
+from unas_hw.supernet import Supernet
 
 
 def inherit(network: nn.Module, supernet: Supernet, path: tuple[int, ...]) -> None:
     """Copies the weights that the supernet learnt for this path into the network of the same path."""
-    assert isinstance(supernet, ChainSupernet) and isinstance(network, nn.Sequential)
-    choices = iter(path)
-    chosen = [layer.candidates[next(choices)] if isinstance(layer, MixedOp) else layer for layer in supernet.layers]
-    sources = [module for module in chosen if not isinstance(module, nn.Dropout)]  # an identity is no layer there
-    for target, source in zip(network, sources, strict=True):
-        # The supernet has no running statistics; all else has to be there.
-        lacking = target.load_state_dict(source.state_dict(), strict=False)
-        assert not lacking.unexpected_keys and all(
-            "running" in name or "tracked" in name for name in lacking.missing_keys
-        )
+    lacking = network.load_state_dict(supernet.state_of(path), strict=False)
+    # The supernet has no running statistics; all else has to be there.
+    assert not lacking.unexpected_keys and all("running" in name or "tracked" in name for name in lacking.missing_keys)
 
 
 @torch.no_grad()

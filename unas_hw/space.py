@@ -7,11 +7,14 @@ import math
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from profilers.opspec import OpSpec
 from profilers.workload import Workload
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 
 ALIASES = {"id": ("identity", "skip")}
 
+Paths = NDArray[np.int_]
+"""``(N, G)``: an index per decision for each of N networks."""
+Mask = NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -35,7 +42,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Term:
-    """One additive part of a network's latency.
+    """One additive part of a network's latency, while its decision is live.
 
     Attributes:
         decision: Index of the decision it depends on; None for a fixed part.
@@ -62,6 +69,9 @@ class Architecture:
 class SearchSpace(ABC):
     """A finite set of networks for one input shape, described by independent decisions.
 
+    A choice may make operations of other decisions dead: they change no output, and no runtime runs them. Such a space
+    says so by ``has_dead_operations``, ``live`` and ``usable``.
+
     Attributes:
         name: What the command line calls it.
         input_shape: ``(N, C, H, W)`` that latencies are for; N is the batch.
@@ -87,7 +97,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def parts(self, architecture: Architecture) -> tuple[Workload, ...]:
-        """The operations that this network runs, in order."""
+        """The operations that this network runs, in order; live ones only."""
 
     @abstractmethod
     def network(self, architecture: Architecture) -> nn.Module:
@@ -96,6 +106,34 @@ class SearchSpace(ABC):
     @abstractmethod
     def supernet(self) -> Supernet:
         """All networks at once, with shared weights."""
+
+    @property
+    def has_dead_operations(self) -> bool:
+        """Whether a choice can make operations of another decision dead; ``live`` then says which."""
+        return False
+
+    def live(self, paths_NG: Paths) -> Mask:
+        """``(N, G)``: whether what the decision chose is run; all of its terms are, or none."""
+        return np.ones(paths_NG.shape, bool)
+
+    def usable(self, paths_NG: Paths) -> Mask:
+        """``(N,)``: whether anyone could want the network; false where nothing of the input reaches the output.
+
+        Only a space with dead operations may exclude networks. A search samples them, like all others; none is an
+        anchor, calibrates a table, bounds the space's latencies or is returned.
+        """
+        return np.ones(len(paths_NG), bool)
+
+    @final
+    def is_usable(self, path: Sequence[int]) -> bool:
+        return bool(self.usable(np.array([path]))[0])
+
+    @final
+    def running(self, path: Sequence[int]) -> tuple[int, ...]:
+        """The path with -1 where the decision is dead: equal for paths that are the same network."""
+        if not self.has_dead_operations:
+            return tuple(path)
+        return tuple(np.where(self.live(np.array([path]))[0], path, -1).tolist())
 
     @property
     def size(self) -> int:
@@ -135,45 +173,75 @@ class SearchSpace(ABC):
 
     @final
     def draw(self, rng: random.Random) -> Architecture:
-        """Uniform over the space."""
-        return self.architecture([rng.randrange(len(decision.choices)) for decision in self.decisions])
+        """Uniform over the usable networks of the space."""
+        path: list[int] | None = None
+        while path is None or not self.is_usable(path):
+            path = [rng.randrange(len(decision.choices)) for decision in self.decisions]
+        return self.architecture(path)
 
     @final
     def spread(self, count: int, rng: random.Random) -> tuple[Architecture, ...]:
-        """Smallest, largest and random networks between them, stratified by MACs.
+        """Smallest, largest and random networks between them, stratified by MACs; all usable, none of them twice.
 
-        Stratified, because uniform draws of 21 layers all have about the same size (a sum of
-        independent parts) and would test a table on a sliver of the space only.
+        Stratified, because uniform draws of 21 layers all have about the same size (a sum of independent parts) and
+        would test a table on a sliver of the space only.
         """
-        sizes = [self._choice_macs(term) for term in self.terms()]
-        lightest, heaviest = [0] * len(self.decisions), [0] * len(self.decisions)
-        for term, macs in zip(self.terms(), sizes, strict=True):
-            if term.decision is not None:
-                lightest[term.decision] = min(range(len(macs)), key=macs.__getitem__)
-                heaviest[term.decision] = max(range(len(macs)), key=macs.__getitem__)
-        found = {self.architecture(lightest): None, self.architecture(heaviest): None}
+        sizes = self._choice_sizes()
+        lightest, heaviest = (tuple(int(pick(each)) for each in sizes) for pick in (np.argmin, np.argmax))
+
+        def size(paths_NG: Paths) -> NDArray[np.float64]:
+            live_NG = self.live(paths_NG)
+            return sum((live_NG[:, g] * each[paths_NG[:, g]] for g, each in enumerate(sizes)), np.zeros(len(paths_NG)))
+
+        if self.has_dead_operations:
+            start = heaviest if self.is_usable(heaviest) else self.indices(self.draw(random.Random(0)))
+            lightest, heaviest = self.descend(start, size), self.descend(start, lambda paths_NG: -size(paths_NG))
+        low, high = size(np.array([lightest, heaviest]))
+        found = {self.running(path): path for path in (lightest, heaviest)}
         for _ in range(1000):  # a space may have fewer networks than are asked for
             if len(found) >= min(count, self.size):
                 break
             share = (len(found) - 1) / max(count - 1, 1)
-            drawn = [
-                self._draw_near(share, decision, low, high, rng)
-                for decision, low, high in zip(self.decisions, lightest, heaviest, strict=True)
-            ]
-            found[self.architecture(drawn)] = None
-        return tuple(found)[:count]
+            draws = 16 if self.has_dead_operations else 1  # there a single choice can leave little of a network
+            drawn = [self._draw_near(share, lightest, heaviest, rng) for _ in range(draws)]
+            new = [path for path in drawn if self.is_usable(path) and self.running(path) not in found]
+            if new:
+                nearest = new[np.abs(size(np.array(new)) - low - share * (high - low)).argmin()]
+                found[self.running(nearest)] = nearest
+        return tuple(map(self.architecture, found.values()))[:count]
 
-    @staticmethod
-    def _draw_near(share: float, decision: Decision, low: int, high: int, rng: random.Random) -> int:
-        """A choice that is the heaviest, the lightest or any, so that ``share`` moves the network's size."""
-        lean = abs(2 * share - 1)
-        if rng.random() < lean:
-            return high if share > 0.5 else low
-        return rng.randrange(len(decision.choices))
+    def _draw_near(
+        self, share: float, lightest: Sequence[int], heaviest: Sequence[int], rng: random.Random
+    ) -> tuple[int, ...]:
+        """Choices that are the heaviest, the lightest or any, so that ``share`` moves the network's size."""
+        lean, end = abs(2 * share - 1), heaviest if share > 0.5 else lightest
+        counts = [len(decision.choices) for decision in self.decisions]
+        return tuple(to if rng.random() < lean else rng.randrange(k) for to, k in zip(end, counts, strict=True))
 
-    def _choice_macs(self, term: Term) -> list[int]:
-        macs: dict[str, int] = {workload.key: workload.cost.macs for workload in self.workloads()}
-        return [sum(macs[key] for key in keys) for keys in term.keys]
+    def _choice_sizes(self) -> list[NDArray[np.float64]]:
+        """MACs of each choice, one ``(K,)`` array per decision; an operation without any counts as one."""
+        macs = {workload.key: max(workload.cost.macs, 1) for workload in self.workloads()}
+        sizes = [np.zeros(len(decision.choices)) for decision in self.decisions]
+        for term in self.terms():
+            if term.decision is not None:
+                sizes[term.decision] += [term.count * sum(macs[key] for key in keys) for keys in term.keys]
+        return sizes
+
+    @final
+    def descend(self, start: Sequence[int], size: Callable[[Paths], NDArray[np.float64]]) -> tuple[int, ...]:
+        """A usable network from which no change of one choice leads to a usable one of a smaller ``size``.
+
+        Every step makes the change that helps most, of equal ones the one whose choices come first; so dead decisions
+        end at their first choice. ``start`` has to be usable.
+        """
+        counts, path = [len(decision.choices) for decision in self.decisions], tuple(start)
+        while True:
+            near = [(*path[:g], index, *path[g + 1 :]) for g, count in enumerate(counts) for index in range(count)]
+            sizes = np.where(self.usable(np.array(near)), size(np.array(near)), np.inf)
+            _, best = min(zip(sizes.tolist(), near, strict=True))
+            if best == path:
+                return path
+            path = best
 
     @final
     def parse(self, text: str) -> Architecture:
@@ -181,7 +249,11 @@ class SearchSpace(ABC):
         if text.lstrip().startswith("{") or text.endswith(".json") or Path(text).is_file():
             return self._check(*_read_json(text))
         name, colon, body = text.rpartition(":")
-        return self._check(name if colon else self.name, [part for part in re.split(r"[\s,/|-]+", body) if part])
+        return self._check(name if colon else self.name, self.split(body))
+
+    def split(self, text: str) -> list[str]:
+        """The choices in a text, as they are written there; a space may know further ways to write them."""
+        return [part for part in re.split(r"[\s,/|-]+", text) if part]
 
     def _check(self, space: str, choices: Sequence[str]) -> Architecture:
         if space != self.name:

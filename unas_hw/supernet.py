@@ -23,6 +23,10 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, path: Path) -> Tensor:
         """Logits ``(N, classes)`` of images ``(N, C, H, W)`` along the path."""
 
+    @abstractmethod
+    def state_of(self, path: Sequence[int]) -> dict[str, Tensor]:
+        """The weights of one network, by their names in that network; all but its running statistics."""
+
 
 class MixedOp(nn.Module):
     """The candidates of one decision; ``weights @ candidates`` or a single one of them."""
@@ -42,20 +46,22 @@ class MixedOp(nn.Module):
         return out
 
 
+def keep_no_statistics(net: nn.Module) -> None:
+    """Batch normalisation always uses the statistics of the batch: running ones would mix those of all networks."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+
+
 @final
 class ChainSupernet(Supernet):
-    """Layers in a row, some fixed, some mixed.
-
-    Batch normalisation always uses the statistics of the batch: running ones would mix those of all networks.
-    """
+    """Layers in a row, some fixed, some mixed."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.track_running_stats = False
-                module.running_mean = module.running_var = module.num_batches_tracked = None
+        keep_no_statistics(self)
 
     def forward(self, x: Tensor, path: Path) -> Tensor:
         decision = 0
@@ -66,3 +72,9 @@ class ChainSupernet(Supernet):
             else:
                 x = layer(x)
         return x
+
+    def state_of(self, path: Sequence[int]) -> dict[str, Tensor]:
+        choices = iter(path)
+        chosen = [layer.candidates[next(choices)] if isinstance(layer, MixedOp) else layer for layer in self.layers]
+        layers = [module for module in chosen if not isinstance(module, nn.Dropout)]  # an identity is no layer there
+        return nn.Sequential(*layers).state_dict()

@@ -101,3 +101,11 @@ def test_the_multiplier_falls_while_the_budget_is_kept_but_never_below_zero() ->
         assert multiplier.value == 0.0
     multiplier.step(20.0, 10.0)
     assert multiplier.value == pytest.approx(0.2)  # nothing was saved up while it rested at zero
+
+
+def test_a_budget_says_how_sure_it_wants_to_be() -> None:
+    assert Budget.parse("80ms").confidence == 0.95
+    assert Budget.parse("50%@p90", confidence=0.8).resolve(1, 2).confidence == 0.8
+    for wrong in (0.2, 1.0, float("nan")):
+        with pytest.raises(BudgetError, match="confidence"):
+            Budget.parse("80ms", confidence=wrong)

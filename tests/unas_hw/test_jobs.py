@@ -17,7 +17,8 @@ import torch
 
 from latency_tables.calibration import Errors
 from latency_tables.errors import TableError
-from latency_tables.table import ANCHOR, NETWORK, OP, LatencyTable
+from latency_tables.rows import ANCHOR, NETWORK, OP
+from latency_tables.table import LatencyTable
 from profilers.errors import UnknownNameError
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
@@ -251,7 +252,7 @@ def test_a_table_says_which_space_it_is_for(small_table_path: Path) -> None:
 
 def test_a_prediction_of_what_search_found_is_what_search_predicted(run: Run, small_table_path: Path) -> None:
     result = run.read_json("result.json")
-    found = predict_network(str(run.path / "architecture.json"), table=str(small_table_path))
+    found = finish(predict_network(str(run.path / "architecture.json"), table=str(small_table_path)))
     assert found["predicted_ms"] == pytest.approx(result["predicted_ms"])
     assert found["low_ms"] < found["predicted_ms"] < found["high_ms"]
     assert (found["architecture"], found["coverage"]) == (result["architecture"], 1)
@@ -260,20 +261,20 @@ def test_a_prediction_of_what_search_found_is_what_search_predicted(run: Run, sm
 
 def test_a_prediction_uses_the_last_table_that_covers_the_network(run: Run, small_table_path: Path) -> None:
     text = run.read_json("result.json")["architecture"]
-    without = predict_network(text)
+    without = finish(predict_network(text))
     assert (without["table"], without["predicted_ms"], without["coverage"]) == (None, None, 0.0)
     assert without["params"] > 0
     folder = Path("home/tables")
     folder.mkdir(parents=True)
     shutil.copy(small_table_path, folder / "phone.jsonl")
-    with_it = predict_network(text)
+    with_it = finish(predict_network(text))
     assert with_it["table"] == str(Path.cwd() / folder / "phone.jsonl")
     assert with_it["predicted_ms"] > 0
-    assert predict_network(text, batch=2)["predicted_ms"] is None  # the table is for single images
+    assert finish(predict_network(text, batch=2))["predicted_ms"] is None  # the table is for single images
 
 
 def test_a_prediction_of_no_architecture_is_refused() -> None:
     with pytest.raises(ArchitectureError, match="decisions"):
-        predict_network("k3e3,k3e3")
+        finish(predict_network("k3e3,k3e3"))
     with pytest.raises(UnknownSpaceError, match="'mbcon'"):
-        predict_network("mbcon:k3e3,k3e3")
+        finish(predict_network("mbcon:k3e3,k3e3"))

@@ -135,25 +135,35 @@ def _without(table: LatencyTable, key: str) -> LatencyTable:
     return LatencyTable(table.path, table.header, rows, table.samples, table.sessions, table.calibration)
 
 
-def test_a_table_that_lacks_a_row_is_refused_with_the_rows_name(space: ChainSpace, table: LatencyTable) -> None:
-    lost = space.workloads()[2].key
+def test_a_row_of_a_kind_that_the_table_lacks_is_refused_by_name(space: ChainSpace, table: LatencyTable) -> None:
+    lost = space.workloads()[0]
+    assert lost.op.kind == "conv"  # the only one
     with pytest.raises(MissingEntryError) as caught:
-        LatencyModel(space, _without(table, lost))
-    assert lost in caught.value.what
-    assert "unas-hw profile" in caught.value.mend
+        LatencyModel(space, _without(table, lost.key))
+    assert lost.key in caught.value.what
+    assert "the nearest is" in caught.value.what
+    assert caught.value.mend.startswith("unas-hw profile")
 
 
-def test_a_prediction_needs_only_the_rows_of_its_network(space: ChainSpace, table: LatencyTable) -> None:
+def test_an_unknown_operation_is_predicted_flagged_and_widens_the_interval(
+    space: ChainSpace, table: LatencyTable
+) -> None:
     lost = space.layers[1].candidates["k7e6"]
     assert lost is not None
     poorer = _without(table, lost.key)
     without, with_it = Architecture("toy", ("k3e3", "id", "k3e3")), Architecture("toy", ("k7e6", "id", "k3e3"))
     assert predict(space, poorer, without) == predict(space, table, without)
-    with pytest.raises(MissingEntryError) as caught:
-        predict(space, poorer, with_it)
-    assert lost.key in caught.value.what
-    assert "3 of 4 operations" in caught.value.what
-    assert caught.value.mend == f"unas-hw profile --space toy --device {table.header['device']}"
+    known, guessed = predict(space, table, with_it), predict(space, poorer, with_it)
+    assert guessed.regressed == (lost.key,)
+    assert guessed.coverage == 3 / 4
+    assert guessed.low_ms < known.predicted_ms < guessed.high_ms
+    assert guessed.high_ms / guessed.low_ms > 1.1 * known.high_ms / known.low_ms
+
+
+def test_a_bound_is_looser_where_rows_are_guessed(space: ChainSpace, table: LatencyTable) -> None:
+    lost = space.layers[1].candidates["k7e6"]
+    assert lost is not None
+    assert 1 < LatencyModel(space, table).upper(0.9) < LatencyModel(space, _without(table, lost.key)).upper(0.9)
 
 
 def test_a_prediction_comes_with_an_interval_around_it(space: ChainSpace, table: LatencyTable) -> None:

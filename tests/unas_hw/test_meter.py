@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from latency_tables.errors import ForeignTableError
-from latency_tables.table import ANCHOR, LatencyTable
+from latency_tables.rows import ANCHOR
+from latency_tables.table import LatencyTable
 from profilers.profiler import Profiler
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
@@ -53,7 +54,7 @@ def test_a_reading_on_the_tables_device_is_near_the_prediction(
     space: ChainSpace, table: LatencyTable, profiler: Profiler, rule: TimingRule
 ) -> None:
     (reading,) = Meter(space, table, profiler).measure([OTHER], label="final", rule=rule)
-    expected = table.calibration.latency_ms(sum(table.latency_ms(part.key) for part in space.parts(OTHER)), 5)
+    expected = table.predict_ms(part.key for part in space.parts(OTHER))
     assert reading.raw_ms == pytest.approx(expected, rel=0.03)
     assert reading.anchor_scale == pytest.approx(1, abs=0.02)
     assert not reading.anchors_moved
@@ -97,7 +98,7 @@ def test_without_a_run_nothing_is_written(
 
 
 def _reading(**changes: Any) -> Reading:
-    return Reading(**{"raw_ms": 10.0, "scaled_ms": 10.0, "half_width": 0.01, "anchor_scale": 1.0, **changes})
+    return Reading(**{"raw_ms": 10.0, "scaled_ms": 10.0, "margin": 0.01, "anchor_scale": 1.0, **changes})
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.94, 0.96, 1.0, 1.04, 1.06, 2.0])
@@ -109,8 +110,8 @@ def test_a_reading_is_judged_scaled_only_where_the_anchors_moved_by_more_than_a_
     assert reading.upper_ms == pytest.approx(1.01 * reading.judged_ms)
 
 
-def test_an_unknown_interval_is_no_interval() -> None:
-    assert _reading(half_width=math.inf).upper_ms == 10.0
+def test_without_an_interval_nothing_is_below_a_budget() -> None:
+    assert _reading(margin=math.inf).upper_ms == math.inf
 
 
 def test_a_machine_that_became_slower_is_seen_by_its_anchors(

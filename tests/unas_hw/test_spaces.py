@@ -63,10 +63,11 @@ def test_what_a_network_runs_is_what_its_latency_terms_say(named: SearchSpace) -
     rng = random.Random(0)
     for _ in range(20):
         architecture = named.draw(rng)
-        indices = named.indices(architecture)
+        running = named.running(named.indices(architecture))
         said: Counter[str] = Counter()
         for term in named.terms():
-            keys = term.keys[0 if term.decision is None else indices[term.decision]]
+            choice = 0 if term.decision is None else running[term.decision]
+            keys = term.keys[choice] if choice >= 0 else ()
             said.update({key: term.count * count for key, count in Counter(keys).items()})
         assert said == Counter(part.key for part in named.parts(architecture))
 

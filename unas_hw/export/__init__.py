@@ -52,8 +52,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def find_format(name: str | None, runtime: str) -> Format:
-    """The format of that name; without one, the one that the table's runtime runs.
+def find_format(name: str | None, runtime: str | None) -> Format:
+    """The format of that name; without one, the one that the table's runtime runs; None is a runtime nobody knows.
 
     Raises:
         UnknownNameError: If there is no such format.
@@ -69,7 +69,7 @@ def find_format(name: str | None, runtime: str) -> Format:
     if name not in FORMATS:
         raise UnknownNameError(f"no format is called {name!r}", mend=f"choose one of {', '.join(FORMATS)}")
     found = FORMATS[name]
-    if runtime not in (found.runtime, "simulated"):
+    if runtime not in (None, found.runtime, "simulated"):
         raise ExportError(
             f"the run's table is of {runtime}, but {name} files run in {found.runtime}: another latency",
             mend=f"unas-hw export --format {find_format(None, runtime).name}, or search with --runtime {found.runtime}",

@@ -12,17 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from latency_tables.coverage import profiler_of
 from profilers.devices.local import LocalProfiler
-from profilers.registry import find_runtime, open_profiler
+from profilers.environment import changed
+from profilers.registry import find_runtime
 from profilers.timing import TimingRule
+from unas_hw.budget import Budget
 from unas_hw.errors import ExportError
 from unas_hw.export import FORMATS, Format, find_format
 from unas_hw.jobs.artifact import Context, open_run
-from unas_hw.meter import Meter, Reading
+from unas_hw.jobs.proxy import STANDS_IN, latency_of
+from unas_hw.meter import Meter, Reading, enough_for
 from unas_hw.network import load_network
 from unas_hw.progress import Job, Step
 from unas_hw.training import accuracy
-from unas_hw.verify import Check, Verdict, budget_missed, latency_checks, onnx_checks, parity
+from unas_hw.verify import Check, Verdict, budget_missed, latency_checks, onnx_checks, parity, table_check
 
 IMAGES = 256
 REPORT = "report.json"
@@ -35,7 +39,7 @@ def export(name: str | None, format_name: str | None, rule: TimingRule | None = 
         As ``verify``.
     """
     context = open_run(name)
-    fmt = find_format(format_name, context.table.header["runtime"])
+    fmt = find_format(format_name, None if context.table.is_published else context.table.header["runtime"])
     network = load_network(context.run, context.space)
     path = context.run.path / "export" / f"model{fmt.suffix}"
     path.parent.mkdir(exist_ok=True)
@@ -49,7 +53,9 @@ def verify(name: str | None, format_name: str | None = None, rule: TimingRule | 
 
     Returns:
         ``passed``, ``format``, ``path``, ``max_abs_error``, ``top1_agreement``, ``predicted_ms``,
-        ``measured_ms``, ``budget_ms``, ``checks``, and ``budget_missed``: whether nothing else failed.
+        ``measured_ms`` (None where only a published table knows the device, ``latency_from`` is then ``table``),
+        ``budget_ms``, ``input_shape`` of the file and ``priced_input_shape`` that the latency is for, ``checks``, and
+        ``budget_missed``: whether nothing else failed.
     """
     context = open_run(name)
     folder = context.run.path / "export"
@@ -75,12 +81,18 @@ def _verify(context: Context, fmt: Format, path: Path, network: nn.Module, rule:
             checks += onnx_checks(path, profiled)
     yield Step("compare outputs", 0, 1)
     checks += _parity(context, fmt, path, network)
-    yield Step("measure", 0, 1)
-    reading = _measure(context, path, rule)
     result = context.run.read_json("result.json")
-    checks += latency_checks(reading.judged_ms, result["predicted_ms"], result["budget_ms"])
+    reading = yield from _read(context, path, rule, result["predicted_ms"])
+    if context.table.is_published:
+        checks.append(table_check(result["predicted_ms"], result["budget_ms"]))
+    else:
+        checks += latency_checks(reading.judged_ms, reading.upper_ms, result["predicted_ms"], result["budget_ms"])
     report = {
-        **_report(fmt, path, Verdict(tuple(checks)), reading, result),
+        **_report(fmt, path, Verdict(tuple(checks)), result),
+        **latency_of(context.table, reading),
+        "device": context.table.header["device"],
+        "input_shape": list(context.space.input_shape),
+        "priced_input_shape": context.run.config.get("priced_input_shape", list(context.space.input_shape)),
         "architecture": str(context.architecture),
         "test_accuracy": accuracy(network, context.data.test),
         "run": str(context.run.path),
@@ -95,7 +107,8 @@ def _parity(context: Context, fmt: Format, path: Path, network: nn.Module) -> It
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4 * batch, *context.space.input_shape[1:], generator=generator)
     sizes = {"real images": context.data.test.x[:IMAGES], "random images": noise}
-    with LocalProfiler(fmt.runtime, context.table.header["threads"]) as engine, torch.inference_mode():
+    threads = max(1, context.table.header["threads"])  # a published table does not say
+    with LocalProfiler(fmt.runtime, threads) as engine, torch.inference_mode():
         engine.load_artifact(workload, path, TimingRule())
         for where, images in sizes.items():
             images = images[: len(images) // batch * batch]
@@ -107,16 +120,34 @@ def _parity(context: Context, fmt: Format, path: Path, network: nn.Module) -> It
             yield from parity(network(noise[:1]).numpy(), one, "batch of 1")
 
 
-def _measure(context: Context, path: Path, rule: TimingRule) -> Reading:
-    header = context.table.header
+def _read(context: Context, path: Path, rule: TimingRule, predicted_ms: float) -> Job[Reading]:
+    """The file's own latency; what its table says where no such device is here."""
+    if context.table.is_published:
+        device = context.table.header["device"]
+        yield Step("judge", 0, 1, f"{STANDS_IN.format(table=device)}: the file was not measured on {device}")
+        return Reading(raw_ms=predicted_ms, scaled_ms=predicted_ms, margin=0.0, anchor_scale=1.0)
+    yield Step("measure", 0, 1)
     workload = context.space.workload(context.architecture)
-    with open_profiler(header["device"], runtime=header["runtime"], threads=header["threads"]) as profiler:
-        meter = Meter(context.space, context.table, profiler, percentile=context.run.config["percentile"])
+    config = context.run.config
+    budget = Budget(config["budget_ms"], None, config["percentile"], config["confidence"])
+    rule = enough_for(rule, budget)
+    with profiler_of(context.table) as profiler:
+        if what := changed(context.table.environment, profiler.environment()):
+            yield Step(
+                "measure", 0, 1, f"{what} since the table was measured: the anchors beside the file are the scale"
+            )
+        meter = Meter(
+            context.space,
+            context.table,
+            profiler,
+            percentile=budget.percentile,
+            confidence=budget.confidence,
+        )
         profiler.load_artifact(workload, path, rule)
         return meter.read([workload], label="verify", rule=rule)[0]
 
 
-def _report(fmt: Format, path: Path, verdict: Verdict, reading: Reading, result: dict[str, Any]) -> dict[str, Any]:
+def _report(fmt: Format, path: Path, verdict: Verdict, result: dict[str, Any]) -> dict[str, Any]:
     errors = [check.seen for check in verdict.checks if check.name.startswith("max_abs_error")]
     disagreements = [check.seen for check in verdict.checks if check.name.startswith("top1_disagreement")]
     return {
@@ -126,9 +157,6 @@ def _report(fmt: Format, path: Path, verdict: Verdict, reading: Reading, result:
         "max_abs_error": max(errors, default=math.inf),
         "top1_agreement": 1 - max(disagreements, default=math.inf),
         "predicted_ms": result["predicted_ms"],
-        "measured_ms": reading.judged_ms,
-        "raw_ms": reading.raw_ms,
-        "anchor_scale": reading.anchor_scale,
         "budget_ms": result["budget_ms"],
         "budget_missed": budget_missed(verdict.checks),
         "checks": [check.to_json() for check in verdict.checks],

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from latency_tables.home import ANY, Target, last_table, open_table
-from unas_hw.jobs.profile import space_for
+from unas_hw.jobs.profile import measured_where_possible, space_for
 from unas_hw.latency_model import predict
+from unas_hw.progress import Job
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
@@ -23,8 +24,9 @@ def predict_network(
     dataset: str | None = None,
     image_size: int | None = None,
     batch: int = 1,
-) -> dict[str, Any]:
-    """Predicts one network.
+    measure: bool = True,
+) -> Job[dict[str, Any]]:
+    """Predicts one network; operations that a named table lacks are measured where its device is at hand.
 
     Args:
         architecture: ``k3e3,id,...``, with or without ``space:`` before it, or a file that ``search`` wrote.
@@ -34,22 +36,33 @@ def predict_network(
         dataset: For whose images; by default what the file says, or the images that the space is made for.
         image_size: Pixels, instead of those.
         batch: Images at a time.
+        measure: Else they are predicted from the table's other rows.
 
     Returns:
-        ``predicted_ms``, ``low_ms``, ``high_ms``, ``coverage``, ``params``, ``macs``; the first three are None
-        where there is no table.
+        ``predicted_ms``, ``low_ms``, ``high_ms``, ``coverage``, ``not_covered``, ``networks_measured`` (what the
+        interval rests on), ``params``, ``macs``; the first three are None where there is no table.
     """
     found = _space(architecture, space, dataset, image_size, batch)
     parsed = found.parse(architecture)
     cost = found.workload(parsed).cost
     needed = {part.key for part in found.parts(parsed)}
     chosen = open_table(table, target) if table else last_table(target, needed)
-    nothing = {"predicted_ms": None, "low_ms": None, "high_ms": None, "coverage": 0.0}
+    if chosen and measure:
+        chosen = yield from measured_where_possible(chosen, found.parts(parsed))
+    nothing = {
+        "predicted_ms": None,
+        "low_ms": None,
+        "high_ms": None,
+        "coverage": 0.0,
+        "regressed": (),
+        "not_covered": (),
+    }
     return {
         "architecture": str(parsed),
         "input_shape": list(found.input_shape),
         "table": str(chosen.path) if chosen else None,
         **(asdict(predict(found, chosen, parsed)) if chosen else nothing),
+        "networks_measured": len(chosen.calibration.residuals) if chosen else 0,
         "params": cost.params,
         "macs": cost.macs,
     }
@@ -59,8 +72,10 @@ def _space(architecture: str, name: str | None, dataset: str | None, image_size:
     said = _said(architecture)
     name = name or said.get("space")
     if dataset is None and image_size is None and batch == 1 and "input_shape" in said and "classes" in said:
-        count, *image = said["input_shape"]
-        return find_space(name or "", image_shape=tuple(image), classes=said["classes"], batch=count)
+        # Of a network that was trained smaller than it is priced, the latency is that of the priced shape.
+        count, *image = said.get("priced_input_shape", said["input_shape"])
+        classes = said.get("priced_classes", said["classes"])
+        return find_space(name or "", image_shape=tuple(image), classes=classes, batch=count)
     return space_for(name, dataset=dataset, image_size=image_size, batch=batch)
 
 

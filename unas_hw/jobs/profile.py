@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from latency_tables.collect import Planned, fill
-from latency_tables.home import default_path
-from latency_tables.table import ANCHOR, NETWORK, OP, LatencyTable
+from latency_tables.collect import EXTENSIONS, Planned, fill
+from latency_tables.collect import refresh as refresh_table
+from latency_tables.coverage import priced, profiler_of
+from latency_tables.errors import ForeignTableError
+from latency_tables.home import default_path, is_fetched
+from latency_tables.planning import Estimate, affordable, estimate
+from latency_tables.regression import MIN_ROWS
+from latency_tables.rows import ANCHOR, NETWORK, OP
+from latency_tables.table import LatencyTable
+from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError
 from profilers.profiler import Profiler
 from profilers.timing import TimingRule
+from profilers.units import format_ms
+from profilers.workload import Workload
 from unas_hw.data import DIGITS, load_dataset
+from unas_hw.errors import UnknownSpaceError
+from unas_hw.jobs.tables import space_of
 from unas_hw.meter import ANCHORS, anchor_architectures
 from unas_hw.progress import Job, Step
 from unas_hw.space import SearchSpace
@@ -48,6 +63,39 @@ def plan(space: SearchSpace, networks: int = NETWORKS) -> list[Planned]:
     ]
 
 
+def usefulness(space: SearchSpace) -> dict[str, float]:
+    """What each operation is worth to a table: its share of the arithmetic of a random network.
+
+    Kinds of which the table has too few rows to predict another come before all others: nothing stands in for them.
+    """
+    macs = {workload.key: float(workload.cost.macs) for workload in space.workloads()}
+    worth = dict.fromkeys(macs, 0.0)
+    for term in space.terms():
+        for keys in term.keys:
+            for key in keys:
+                worth[key] += term.count * macs[key] / len(term.keys)
+    kinds = Counter(workload.op.kind for workload in space.workloads())
+    rare = {workload.key: math.inf for workload in space.workloads() if kinds[workload.op.kind] <= MIN_ROWS}
+    return worth | rare
+
+
+def estimated(
+    space: SearchSpace, profiler: Profiler, *, path: Path | None = None, rule: TimingRule, networks: int = NETWORKS
+) -> Estimate:
+    """What ``profile`` would measure, the most useful first, and how long it would take."""
+    path = path or _path(space, profiler)
+    with profiler:
+        return estimate(path, plan(space, networks), profiler, rule, usefulness(space))
+
+
+def _path(space: SearchSpace, profiler: Profiler) -> Path:
+    return default_path(space.title, profiler.device, profiler.runtime, profiler.threads)
+
+
+SHORT = 8
+"""Rounds that a row gets at least when the time is limited."""
+
+
 def profile(
     space: SearchSpace,
     profiler: Profiler,
@@ -56,6 +104,7 @@ def profile(
     rule: TimingRule | None = None,
     networks: int = NETWORKS,
     more: bool = False,
+    time_budget_ms: float | None = None,
 ) -> Job[LatencyTable]:
     """Measures what the table does not have yet, and calibrates it.
 
@@ -66,9 +115,74 @@ def profile(
         rule: When a row is good enough.
         networks: Whole networks to calibrate with.
         more: Measure what is there again, in addition.
+        time_budget_ms: Measure the most useful rows only, those that this time is enough for.
     """
-    path = path or default_path(space.title, profiler.device, profiler.runtime, profiler.threads)
+    path, rule, planned = path or _path(space, profiler), rule or TimingRule(), plan(space, networks)
     with profiler:
-        for progress in fill(path, space.title, plan(space, networks), profiler, rule or TimingRule(), more=more):
+        if time_budget_ms is not None:
+            rule = replace(rule, min_rounds=min(SHORT, rule.min_rounds))
+            found = estimate(path, planned, profiler, rule, usefulness(space))
+            chosen = affordable(found, time_budget_ms / 1e3)
+            planned = [each for each in planned if each.workload.key in chosen]
+            convert_s = found.convert_seconds * sum(row.key in chosen for row in found.due)
+            rule = replace(rule, max_time_s=max(time_budget_ms / 1e3 - convert_s, rule.min_time_s))
+            yield Step("plan", 1, 1, f"{len(chosen)} of {len(found.rows)} rows in {format_ms(time_budget_ms)}")
+        extensions = EXTENSIONS if time_budget_ms is None else 0
+        for progress in fill(path, space.title, planned, profiler, rule, more=more, extensions=extensions):
             yield Step(f"{progress.stage} ({profiler.device}, {profiler.runtime})", progress.done, progress.total)
     return LatencyTable.load(path)
+
+
+def refresh(table: LatencyTable, profiler: Profiler, rule: TimingRule | None = None) -> Job[LatencyTable]:
+    """Measures the table's anchors again and rescales it to the machine as it is now; ``profiler`` is not yet open."""
+    space = space_of(table)
+    anchors = [Planned(space.workload(each), ANCHOR) for each in anchor_architectures(space)]
+    with profiler:
+        for progress in refresh_table(table.path, anchors, profiler, rule or TimingRule()):
+            yield Step(f"{progress.stage} anchors ({profiler.device})", progress.done, progress.total)
+    return LatencyTable.load(table.path)
+
+
+def calibrate(
+    table: LatencyTable, profiler: Profiler, *, networks: int, rule: TimingRule | None = None
+) -> Job[LatencyTable]:
+    """Measures so many whole networks beside the anchors and fits the table to them; ``profiler`` is not yet open."""
+    space = space_of(table)
+    planned = [each for each in plan(space, networks) if each.role != OP]
+    with profiler:
+        for progress in fill(table.path, table.header["subject"], planned, profiler, rule or TimingRule()):
+            yield Step(f"{progress.stage} networks ({profiler.device})", progress.done, progress.total)
+    return LatencyTable.load(table.path)
+
+
+def measured_where_possible(
+    table: LatencyTable, workloads: Iterable[Workload], rule: TimingRule | None = None
+) -> Job[LatencyTable]:
+    """The table with measured rows for these operations, if its device is at hand; else as it is.
+
+    The anchors are measured beside them, so that the new rows fit the old ones.
+    """
+    known = set(table.keys(OP))
+    wanted = [workload for workload in workloads if workload.key in priced(table, [workload.key])]
+    missing = [workload for workload in dict.fromkeys(wanted) if workload.key not in known]
+    if not missing or table.is_published or is_fetched(table.path) or not table.keys(ANCHOR):
+        return table
+    try:
+        profiler, space = profiler_of(table), space_of(table)
+        table.refuse_foreign(profiler.fingerprint(), profiler.runtime, profiler.threads)
+    except (
+        ForeignTableError,
+        MissingDeviceError,
+        MissingDependencyError,
+        UnknownNameError,
+        UnknownSpaceError,
+    ) as error:
+        yield Step("measure missing rows", 0, 1, f"{len(missing)} rows are missing and not measured: {error.what}")
+        return table
+    planned = [Planned(each, OP) for each in missing]
+    planned += [Planned(space.workload(each), ANCHOR) for each in anchor_architectures(space)]
+    yield Step("measure missing rows", 0, len(missing), f"{table.path.name} lacks {len(missing)} rows: measuring them")
+    with profiler:
+        for progress in fill(table.path, table.header["subject"], planned, profiler, rule or TimingRule()):
+            yield Step(f"{progress.stage} missing rows ({profiler.device})", progress.done, progress.total)
+    return LatencyTable.load(table.path)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from latency_tables.collect import quick
+from latency_tables.coverage import profiler_of
 from latency_tables.errors import TableError
-from latency_tables.home import ANY, Target, last_table, open_table
+from latency_tables.home import ANY, Target, is_fetched, last_table, open_table
+from latency_tables.published import open_device
+from latency_tables.rows import ANCHOR, REGRESSED
 from latency_tables.table import LatencyTable
-from profilers.registry import open_profiler
+from profilers.environment import changed
 from profilers.timing import TimingRule
 from profilers.units import format_ms
-from unas_hw.budget import Budget
-from unas_hw.data import DIGITS, Dataset, load_dataset
-from unas_hw.jobs.profile import profile
+from unas_hw.budget import CONFIDENCE, Budget
+from unas_hw.data import DIGITS, load_dataset
+from unas_hw.jobs.profile import measured_where_possible, profile, refresh
+from unas_hw.jobs.proxy import STANDS_IN, Proxy, latency_of, proxy, published_table, refuse_percentile, shapes
 from unas_hw.latency_model import LatencyModel
-from unas_hw.meter import Meter
+from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
 from unas_hw.methods.selection import Selection, select
 from unas_hw.methods.unas import UnasConfig, UnasSearch
 from unas_hw.network import inherit, recalibrate, save_network
@@ -36,6 +44,7 @@ class SearchSettings:
 
     Attributes:
         budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network.
+        confidence: With which the network has to be within the budget.
         space: Name; by default what suits the images.
         dataset: ``digits`` or the path of an ``.npz``.
         image_size: Pixels; as the images are by default.
@@ -47,6 +56,7 @@ class SearchSettings:
     """
 
     budget: str
+    confidence: float = CONFIDENCE
     space: str | None = None
     dataset: str = DIGITS
     image_size: int | None = None
@@ -62,25 +72,42 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
 
     Returns:
         ``run``, ``space``, ``architecture``, ``table``, ``budget_ms``, ``predicted_ms``, ``measured_ms``,
-        ``feasible``, ``valid_accuracy``, ``seconds``; for a budget that no network can meet ``feasible`` is false
-        and ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has.
+        ``latency_from``, ``feasible``, ``valid_accuracy``, ``seconds``; ``measured_ms`` is None and ``latency_from``
+        is ``table`` where only a published table knows the device. For a budget that no network can meet
+        ``feasible`` is false and ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has.
     """
     begin = time.monotonic()
     rule = rule or TimingRule()
-    budget = Budget.parse(settings.budget)
-    data = load_dataset(settings.dataset, image_size=settings.image_size, seed=settings.unas.seed)
-    space = find_space(
-        settings.space or default_space(data.image_shape[1]),
-        image_shape=data.image_shape,
-        classes=data.classes,
-        batch=settings.batch,
-    )
-    table = yield from _table(settings, space, rule)
+    budget = Budget.parse(settings.budget, settings.confidence)
+    published = published_table(settings.table, settings.target, settings.space, settings.batch)
+    if published is not None:
+        setting = proxy(
+            published, settings.dataset, settings.image_size, settings.unas.seed, settings.space, settings.batch
+        )
+        table = published
+    else:
+        setting = _as_measured(settings)
+        table = yield from _table(settings, setting.trained, rule)
+    space, data = setting.trained, setting.data
     table.refuse_noise()
-    model = LatencyModel(space, table, budget.percentile)
+    refuse_percentile(table, budget.percentile)
+    if table.is_published:
+        yield Step("search", 0, 1, f"{STANDS_IN.format(table=table.header['device'])}; {setting}")
+    asked, model = budget, LatencyModel(setting.priced, table, budget.percentile)
+    budget = _resolved(asked, model)
+    begun = _run_path(settings, _config(settings, setting, table, budget), table)[1]
+    if not begun and not table.is_published and not is_fetched(table.path):
+        # A search that was begun goes on with the table that it began with.
+        table = yield from _todays(table, rule)
+        model = LatencyModel(setting.priced, table, budget.percentile)
+        budget = _resolved(asked, model)
     smallest_ms, largest_ms = model.latency_ms(model.smallest), model.latency_ms(model.largest)
-    budget = budget.resolve(smallest_ms, largest_ms)
-    common = {"space": space.name, "table": str(table.path), "budget_ms": budget.in_ms}
+    common = {
+        "space": space.name,
+        "table": str(table.path),
+        "device": table.header["device"],
+        "budget_ms": budget.in_ms,
+    }
     if smallest_ms > budget.in_ms:
         return {
             "run": None,
@@ -97,24 +124,49 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
         }
     if largest_ms <= budget.in_ms:
         yield Step("search", 0, 1, f"{budget} binds nothing: the largest network takes {format_ms(largest_ms)}")
-    run = _run(settings, space, data, table, budget)
+    config = _config(settings, setting, table, budget)
+    run = Run.begin(_run_path(settings, config, table)[0], config)
     with run.alone():
         if (run.path / RESULT).exists():
             yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
             return run.read_json(RESULT)
-        with open_profiler(
-            table.header["device"], runtime=table.header["runtime"], threads=table.header["threads"]
-        ) as profiler:
-            meter = Meter(space, table, profiler, percentile=budget.percentile, run=run)
-            unas = UnasSearch(space, model, meter, data, budget.in_ms, settings.unas, run)
+        aim_ms = yield from _aim(model, budget)
+        with _meter(space, model, budget, run) as meter:
+            unas = UnasSearch(space, model, meter, data, aim_ms, settings.unas, run)
             unas.resume()
             for progress in unas.steps():
                 note = _note(progress.metrics) if progress.metrics else ""
                 yield Step(progress.stage, progress.step, progress.steps, note)
             selection = Selection()
-            for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_losses, rule):
+            headroom = max(meter.headroom, 1 - aim_ms / budget.in_ms)
+            final = enough_for(rule, budget)
+            for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_losses, final, headroom):
                 yield Step("measure candidates", len(selection.readings), len(selection.readings))
         return (yield from _finish(run, common, unas, selection, budget, begin))
+
+
+def _as_measured(settings: SearchSettings) -> Proxy:
+    """The space for the images as they are: what is trained is what is measured."""
+    data = load_dataset(settings.dataset, image_size=settings.image_size, seed=settings.unas.seed)
+    space = find_space(
+        settings.space or default_space(data.image_shape[1]),
+        image_shape=data.image_shape,
+        classes=data.classes,
+        batch=settings.batch,
+    )
+    return Proxy(data, settings.image_size, space, space)
+
+
+@contextmanager
+def _meter(space: SearchSpace, model: LatencyModel, budget: Budget, run: Run) -> Iterator[NetworkMeter]:
+    """Of the table's device; of the table itself where that is all there is."""
+    if model.table.is_published:
+        yield TableMeter(model)
+    else:
+        with profiler_of(model.table) as profiler:
+            yield Meter(
+                space, model.table, profiler, percentile=budget.percentile, confidence=budget.confidence, run=run
+            )
 
 
 def _finish(
@@ -136,8 +188,7 @@ def _finish(
             "space": unas.space.name,
             "version": 1,
             "choices": list(architecture.choices),
-            "input_shape": list(unas.space.input_shape),
-            "classes": unas.space.classes,
+            **shapes(unas.space, unas.model.space),
             "table": unas.model.table.hash,
         },
     )
@@ -146,10 +197,10 @@ def _finish(
         **common,
         "architecture": str(architecture),
         "predicted_ms": unas.model.latency_ms(path),
-        "measured_ms": reading.judged_ms,
-        "raw_ms": reading.raw_ms,
-        "anchor_scale": reading.anchor_scale,
+        **latency_of(unas.model.table, reading),
+        **shapes(unas.space, unas.model.space),
         "percentile": budget.percentile,
+        "confidence": budget.confidence,
         "feasible": selection.best is not None,
         "valid_accuracy": accuracy(network, unas.data.valid),
         "candidates": len(selection.readings),
@@ -164,41 +215,79 @@ def _table(settings: SearchSettings, space: SearchSpace, rule: TimingRule) -> Jo
     target = settings.target
     if settings.table is not None:
         table = open_table(settings.table, target)
-        LatencyModel(space, table)  # names what is missing
-        return table
+        return (yield from measured_where_possible(table, space.workloads(), rule))
     last = last_table(target, (workload.key for workload in space.workloads()))
     if last is not None:
         yield Step("search", 0, 1, f"latencies from {last.path}, the last profiled")
         return last
     device = target.device or "cpu"
     yield Step("profile", 0, 1, f"no table for {space.title} yet: profiling {device} first")
-    profiler = open_profiler(device, runtime=target.runtime, threads=target.threads or 1)
+    profiler = open_device(device, runtime=target.runtime, threads=target.threads or 1)
     return (yield from profile(space, profiler, rule=rule))
 
 
-def _run(settings: SearchSettings, space: SearchSpace, data: Dataset, table: LatencyTable, budget: Budget) -> Run:
-    config = {
+def _todays(table: LatencyTable, rule: TimingRule) -> Job[LatencyTable]:
+    """The table, rescaled by its anchors where the machine is not what it was."""
+    profiler = profiler_of(table)
+    what = changed(table.environment, profiler.environment())
+    if not what or not table.keys(ANCHOR):
+        return table
+    yield Step("refresh", 0, 1, f"{what} since {table.path.name} was measured: its anchors are measured again")
+    return (yield from refresh(table, profiler, quick(rule)))
+
+
+def _resolved(budget: Budget, model: LatencyModel) -> Budget:
+    return budget.resolve(model.latency_ms(model.smallest), model.latency_ms(model.largest))
+
+
+def _aim(model: LatencyModel, budget: Budget) -> Job[float]:
+    """What predictions have to be below, so that networks are within the budget with the asked confidence."""
+    if guessed := sum(model.table.origin(key) == REGRESSED for key in model.table.values):
+        yield Step("search", 0, 1, f"{guessed} rows are predicted from the others: the interval is wider for them")
+    upper = model.upper(budget.confidence)
+    if math.isinf(upper):
+        networks = len(model.table.calibration.residuals)
+        if not model.table.is_published:
+            yield Step(
+                "search", 0, 1, f"{networks} whole networks are too few for {budget.confidence:.0%} confidence: aiming "
+                "at the budget itself; unas-hw tables calibrate measures more"
+            )  # fmt: skip
+        return budget.in_ms
+    # A slow machine may make even the fastest network uncertain; it is measured then.
+    return max(min(budget.in_ms / upper, budget.in_ms), model.latency_ms(model.smallest))
+
+
+def _config(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
+    space, data = setting.trained, setting.data
+    return {
         "method": "unas",
         "space": space.name,
-        "input_shape": list(space.input_shape),
-        "classes": space.classes,
+        **shapes(space, setting.priced),
         "dataset": str(Path(data.name).resolve()) if data.name != DIGITS else DIGITS,
-        "image_size": settings.image_size,
+        "image_size": setting.image_size,
         "table": str(table.path.resolve()),
         "table_hash": table.hash,
         "budget": settings.budget,
         "budget_ms": budget.in_ms,
         "percentile": budget.percentile,
+        "confidence": budget.confidence,
         **asdict(settings.unas),
     }
+
+
+def _run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
+    """The run's folder, and whether a search was begun there."""
     if settings.run is not None:
-        return Run.begin(RUNS / settings.run, config)
+        return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
     device = str(table.header["device"]).partition("?")[0].replace(":", "-")
-    stem = f"{space.title}-{Path(data.name).stem}-{device}-{settings.budget}-s{settings.unas.seed}".replace("%", "pct")
+    image = "x".join(map(str, config["input_shape"]))
+    stem = f"{config['space']}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}-s{settings.unas.seed}"
+    stem = stem.replace("%", "pct")
     for number in range(1, 1000):
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
-        if not (path / "config.json").exists() or Run.open(path).config == config:
-            return Run.begin(path, config)
+        begun = (path / "config.json").exists()
+        if not begun or Run.open(path).config == config:
+            return path, begun
     raise TableError(f"a thousand runs are called {stem}", mend=f"rm -r {RUNS / stem}*")
 
 

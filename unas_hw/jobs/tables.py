@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from latency_tables.errors import TableError
-from latency_tables.table import ANCHOR, LatencyTable
+from latency_tables.rows import ANCHOR
+from latency_tables.table import LatencyTable
 from profilers.opspec import OpSpec
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space

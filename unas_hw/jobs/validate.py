@@ -6,9 +6,11 @@ import random
 from dataclasses import asdict
 from typing import Any
 
-from latency_tables.calibration import errors
+import numpy as np
+
+from latency_tables.calibration import TERMS, errors
 from latency_tables.table import LatencyTable
-from profilers.profiler import Profiler
+from profilers.profiler import Profiler, measurements
 from profilers.timing import TimingRule
 from unas_hw.jobs.profile import plan
 from unas_hw.meter import Meter
@@ -24,10 +26,11 @@ def validate(
     """Measures fresh networks, interleaved with the anchors, and compares them with predictions.
 
     Returns:
-        Errors in percent (see ``latency_tables.calibration.Errors``) with the table's scale and intercept.
+        Errors in percent (see ``latency_tables.calibration.Errors``), ``interval_90_covers``: the share of networks
+        within their 90% interval, and the terms of the table's calibration.
     """
     rule = rule or TimingRule()
-    known = {planned.workload.key for planned in plan(space)}
+    known = {planned.workload.key for planned in plan(space)} | table.rows.keys()
     drawn = (space.workload(each) for each in space.spread(networks + len(known), random.Random(SEED)))
     fresh = {workload.key: workload for workload in drawn if workload.key not in known}
     # Every so many of the drawn, which go from small to large.
@@ -43,19 +46,21 @@ def validate(
         for sample in profiler.sample(keys, rule, label="validate"):
             samples.append(sample)
             yield Step("measure", min(len(samples), total), total)
-    from profilers.profiler import measurements
-
     measured = measurements(samples)
     pairs = [(each.key, [part.key for part in each.parts]) for each in chosen]
     observed = table.observed(pairs, measured, table.anchor_scale(measured))
-    predicted = table.calibration.latency_ms(observed.sums_ms, observed.operations)
+    predicted = table.calibration.predict_ms(observed)
     found = errors(predicted, observed.measured_ms, observed.noise_floor)
+    bounds = [table.calibration.interval(0.9, deviation) for deviation in observed.row_deviations]
+    ratios = observed.measured_ms / predicted
     return {
         **asdict(found),
+        "interval_90_covers": float(
+            np.mean([low <= ratio <= high for ratio, (low, high) in zip(ratios, bounds, strict=True)])
+        ),
         "model": table.calibration.model,
         "scale": table.calibration.scale,
-        "per_op_ms": table.calibration.per_op_ms,
-        "intercept_ms": table.calibration.intercept_ms,
+        **{f"{term}_ms": getattr(table.calibration, f"{term}_ms") for term in TERMS[1:]},
         "anchor_scale": table.anchor_scale(measured),
         "table": str(table.path),
     }

@@ -14,7 +14,7 @@ from torch import Tensor
 from profilers.timing import TimingRule
 from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.latency_model import LatencyModel
-from unas_hw.meter import ANCHOR_MOVE, Meter, Reading
+from unas_hw.meter import ANCHOR_MOVE, NetworkMeter, Reading
 
 CANDIDATES = 6
 ROUNDS = 4
@@ -49,17 +49,18 @@ class Selection:
 def select(
     distribution: ArchitectureDistribution,
     model: LatencyModel,
-    meter: Meter,
+    meter: NetworkMeter,
     budget_ms: float,
     losses: Callable[[Path], Tensor],
     rule: TimingRule,
+    headroom: float = ANCHOR_MOVE,
 ) -> Iterator[Selection]:
     """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
-    Candidates are the mode, if it may fit, and the most probable networks that are predicted to lie between ``BAND``
-    and all of the budget less a headroom of ``ANCHOR_MOVE``: a later measurement is judged as it is while the anchors
+    Candidates, all of them usable, are the mode, if it may fit, and the most probable networks that are predicted to
+    lie between ``BAND`` and all of the budget less a headroom: a later measurement is judged as it is while the anchors
     move by less than that. Where predictions turn out too low, they are corrected by what was measured and the next
-    round aims lower.
+    round aims lower. Without a headroom predictions are the verdict, and the mode too has to lie in that band.
 
     Args:
         distribution: What the search has learnt.
@@ -68,14 +69,17 @@ def select(
         budget_ms: T.
         losses: ``(N,)`` validation losses of a network with the shared weights, one per image.
         rule: How long to measure.
+        headroom: Share of the budget that is left for later measurements.
     """
     log_probs = [probs.detach().log() for probs in distribution.probs()]
     mode, selection = distribution.mode(), Selection()
     correction = 1.0
     for number in range(ROUNDS):
         top_ms = budget_ms / correction
-        neighbours = _candidates(model, log_probs, top_ms)
-        paths = [mode, *neighbours] if model.latency_ms(mode) <= top_ms else neighbours
+        neighbours = _candidates(model, log_probs, top_ms, headroom)
+        least_ms = 0.0 if headroom else BAND * top_ms
+        mode_may_fit = model.space.is_usable(mode) and least_ms <= model.latency_ms(mode) <= top_ms
+        paths = [mode, *neighbours] if mode_may_fit else neighbours
         paths = [path for path in dict.fromkeys(paths) if path not in selection.readings]
         if not paths:
             break
@@ -108,9 +112,9 @@ def _best(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: Latenc
     return max(filter(as_good, paths), key=lambda path: (model.latency_ms(path), path))
 
 
-def _candidates(model: LatencyModel, log_probs: Sequence[Tensor], budget_ms: float) -> list[Path]:
+def _candidates(model: LatencyModel, log_probs: Sequence[Tensor], budget_ms: float, headroom: float) -> list[Path]:
     """The most probable networks of the band; of the whole budget, then anything below, where the band is empty."""
-    aim_ms = budget_ms * (1 - ANCHOR_MOVE)
+    aim_ms = budget_ms * (1 - headroom)
     for low, high in ((BAND * aim_ms, aim_ms), (BAND * aim_ms, budget_ms), (0.0, budget_ms)):
         if low > model.latency_ms(model.largest):
             continue

@@ -27,7 +27,7 @@ from unas_hw.data import Dataset, Split, batches
 from unas_hw.distribution import TAU, ArchitectureDistribution
 from unas_hw.estimators import Estimator, MovingAverage, find_estimator
 from unas_hw.latency_model import LatencyModel
-from unas_hw.meter import Meter
+from unas_hw.meter import NetworkMeter
 from unas_hw.objectives import Batch, Gap, LatencyExcess, TaskLoss
 from unas_hw.optimizer_state import from_tensors, to_tensors
 from unas_hw.runs import Run
@@ -124,7 +124,7 @@ class UnasSearch:
         self,
         space: SearchSpace,
         model: LatencyModel,
-        meter: Meter,
+        meter: NetworkMeter,
         data: Dataset,
         budget_ms: float,
         config: UnasConfig,

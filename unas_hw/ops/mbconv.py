@@ -56,3 +56,8 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.pool(x).flatten(1))
         return logits
+
+
+def flat_linear(in_channels: int, classes: int) -> nn.Sequential:
+    """The linear layer alone: ``(N, C, 1, 1)`` to ``(N, classes)``."""
+    return nn.Sequential(OrderedDict(flat=nn.Flatten(), linear=nn.Linear(in_channels, classes)))

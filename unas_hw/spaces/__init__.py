@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -20,17 +21,20 @@ SMALL_IMAGES = 64
 
 @dataclass(frozen=True)
 class Listing:
-    """One line of the catalogue: what a space is for when nobody says otherwise."""
+    """One line of the catalogue: what a space is for when nobody says otherwise, and the fewest pixels it takes."""
 
     summary: str
     image_shape: tuple[int, int, int]
     classes: int
+    smallest: int
 
 
 SPACES: Mapping[str, Listing] = MappingProxyType(
     {
-        "mbconv": Listing("ProxylessNAS space as in UNAS: 21 inverted residuals", (3, 224, 224), 1000),
-        "mbconv-small": Listing("the same family for 8 to 64 pixels: 9 inverted residuals", (1, 8, 8), 10),
+        "mbconv": Listing("ProxylessNAS space as in UNAS: 21 inverted residuals", (3, 224, 224), 1000, 32),
+        "mbconv-mobile": Listing("ProxylessNAS for phones, as published tables have it", (3, 224, 224), 1000, 32),
+        "mbconv-small": Listing("the same family for 8 to 64 pixels: 9 inverted residuals", (1, 8, 8), 10, 8),
+        "nas_bench_201": Listing("NAS-Bench-201: a cell of six edges, 15,625 networks", (3, 32, 32), 10, 8),
     }
 )
 
@@ -57,15 +61,18 @@ def find_space(
         )
     listing = SPACES[name]
     channels, size, _ = image_shape or listing.image_shape
-    smallest = {"mbconv": 32, "mbconv-small": 8}[name]
-    if size < smallest:
+    if size < listing.smallest:
         raise UnknownSpaceError(
-            f"{name} needs images of at least {smallest} pixels, these have {size}", mend=f"add --image-size {smallest}"
+            f"{name} needs images of at least {listing.smallest} pixels, these have {size}",
+            mend=f"add --image-size {listing.smallest}",
         )
-    mbconv = import_module("unas_hw.spaces.mbconv")
-    layout = mbconv.UNAS if name == "mbconv" else mbconv.small_layout(size)
-    build: Callable[..., SearchSpace] = mbconv.mbconv
-    return build(name, layout, image_size=size, channels=channels, classes=classes or listing.classes, batch=batch)
+    build: Callable[..., SearchSpace]
+    if name == "nas_bench_201":
+        build = import_module("unas_hw.spaces.nas_bench_201").NasBench201
+    else:
+        mbconv = import_module("unas_hw.spaces.mbconv")
+        build = partial(mbconv.mbconv, layout=mbconv.find_layout(name, size))
+    return build(name, image_size=size, channels=channels, classes=classes or listing.classes, batch=batch)
 
 
 def default_space(image_size: int) -> str:

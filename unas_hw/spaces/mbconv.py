@@ -1,4 +1,4 @@
-"""The ProxylessNAS space as UNAS uses it, and a small preset of the same family.
+"""The ProxylessNAS space as UNAS uses it, the narrower one of published phone tables, and a small preset.
 
 Every searched layer chooses an inverted residual with kernel 3, 5 or 7 and expansion 3 or 6; layers that keep
 the width may also be left out (identity). Source: UNAS (arXiv 1912.07651), appendix; ProxylessNAS.
@@ -14,7 +14,7 @@ from torch import nn
 
 from profilers.opspec import OpSpec
 from profilers.workload import Workload
-from unas_hw.ops.mbconv import Classifier, MBConv, conv_bn
+from unas_hw.ops.mbconv import Classifier, MBConv, conv_bn, flat_linear
 from unas_hw.spaces.chain import ChainSpace, Layer
 
 KERNELS = (3, 5, 7)
@@ -32,13 +32,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything about the chain that is not searched."""
+    """Everything about the chain that is not searched.
+
+    Attributes:
+        separate_pooling: Pooling and the linear layer are two operations, as publishers measure them; else they are
+            one, ``classifier``.
+    """
 
     stem_width: int
     stem_stride: int
     first_width: int
     stages: tuple[Stage, ...]
     head_width: int
+    separate_pooling: bool = False
 
 
 UNAS = Layout(
@@ -55,6 +61,27 @@ UNAS = Layout(
     ),
     head_width=1728,
 )
+
+MOBILE = Layout(
+    stem_width=32,
+    stem_stride=2,
+    first_width=16,
+    stages=(
+        Stage(24, 4, 2),
+        Stage(40, 4, 2),
+        Stage(80, 4, 2),
+        Stage(96, 4, 1),
+        Stage(192, 4, 2),
+        Stage(320, 1, 1),
+    ),
+    head_width=1280,
+    separate_pooling=True,
+)
+
+
+def find_layout(name: str, image_size: int) -> Layout:
+    """The layout of the space of that name."""
+    return {"mbconv": UNAS, "mbconv-mobile": MOBILE}.get(name) or small_layout(image_size)
 
 
 def small_layout(image_size: int) -> Layout:
@@ -97,7 +124,11 @@ def mbconv(name: str, layout: Layout, *, image_size: int, channels: int, classes
             layers.append(Layer(f"stage{number}.{index + 1}", candidates))
             chain.advance(stage.width, stride)
     layers.append(chain.fixed("head", chain.conv(layout.head_width, kernel=1, stride=1)))
-    layers.append(chain.fixed("classifier", chain.classifier(classes)))
+    if layout.separate_pooling:
+        layers.append(chain.fixed("pool", chain.pool()))
+        layers.append(chain.fixed("linear", chain.linear(classes)))
+    else:
+        layers.append(chain.fixed("classifier", chain.classifier(classes)))
     return ChainSpace(name, (batch, channels, image_size, image_size), classes, layers)
 
 
@@ -127,6 +158,14 @@ class _Chain:
 
     def classifier(self, classes: int) -> Workload:
         return self._workload("classifier", {"classes": classes}, partial(Classifier, self.channels, classes))
+
+    def pool(self) -> Workload:
+        block = self._workload("pool", {}, partial(nn.AdaptiveAvgPool2d, 1))
+        self.size = 1
+        return block
+
+    def linear(self, classes: int) -> Workload:
+        return self._workload("linear", {"classes": classes}, partial(flat_linear, self.channels, classes))
 
     def _workload(self, kind: str, attrs: dict[str, int], build: Callable[[], nn.Module]) -> Workload:
         return Workload(OpSpec(kind, attrs, (self.batch, self.channels, self.size, self.size)), build)
