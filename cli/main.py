@@ -20,7 +20,7 @@ COMMANDS = {
     "export": "Write a run's network as a file, verify and measure it.",
     "verify": "Verify an exported file again.",
     "predict": "Latency, parameters and MACs of one network.",
-    "tables": "List, show and validate latency tables.",
+    "tables": "List, show, compare, merge, validate, import, export and share latency tables.",
     "spaces": "List the search spaces.",
     "devices": "List the devices that can be profiled from here.",
 }

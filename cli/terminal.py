@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,10 +20,12 @@ BUDGET_NOT_MET = 3
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
 space_option = click.option("--space", metavar="NAME", help="Search space; by default what suits the images.")
-device_option = click.option("--device", metavar="DEVICE", help="cpu, gpu or sim:NAME.")
+device_option = click.option("--device", metavar="DEVICE", help="cpu, gpu, sim:NAME, or of a published table: pixel1.")
 runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime or torch.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads that a network may use.")
-table_option = click.option("--table", metavar="PATH", help="Latency table, by path or beginning of its name.")
+table_option = click.option(
+    "--table", metavar="TABLE", help="Latency table: a path, the beginning of its name, or an address."
+)
 
 
 def table_options(command: Command) -> Command:
@@ -31,6 +33,11 @@ def table_options(command: Command) -> Command:
     for option in (table_option, threads_option, runtime_option, device_option):
         command = option(command)
     return command
+
+
+def which_table(command: Command) -> Command:
+    """``TABLE`` or ``--table``, or the last profiled of a device, runtime and number of threads."""
+    return click.argument("name", metavar="[TABLE]", required=False)(table_options(command))
 
 
 batch_option = click.option(
@@ -94,6 +101,8 @@ def sheet(pairs: Mapping[str, object]) -> str:
 
 def table_lines(described: Mapping[str, Any]) -> dict[str, object]:
     """What a person wants to know of a latency table."""
+    if described["fingerprint"].get("kind") == "published":
+        return published_lines(described)
     calibration = described["calibration"]
     errors = calibration["errors"] or {}
     return {
@@ -104,10 +113,34 @@ def table_lines(described: Mapping[str, Any]) -> dict[str, object]:
         "measured": f"{described['created']}, {described['sessions']} session(s), {described['rows_measured']} rows",
         "unstable": described["unstable"],
         "noise floor": f"{described['noise_floor']:.2f}%",
-        "calibration": f"{calibration['model']}: {calibration['scale']:.4f} * sum "
-        f"+ {calibration['per_op_ms'] * 1e3:.2f} us * operations + {calibration['intercept_ms'] * 1e3:.2f} us",
+        "calibration": f"{calibration['model']}: " + " + ".join(_terms(calibration)),
         "held-out error": f"{errors['mape']:.2f}% mean, {errors['max_error']:.2f}% worst, "
         f"Spearman {errors['spearman']:.4f}, {errors['networks']} networks"
         if errors
-        else "no whole networks were measured",
+        else "unknown: no whole networks, or not all of their operations, were measured",
+    }
+
+
+def _terms(calibration: Mapping[str, Any]) -> Iterator[str]:
+    corrected = f", {len(calibration['factors'])} rows corrected" if calibration["factors"] else ""
+    yield f"{calibration['scale']:.4f} * sum{corrected}"
+    names = {
+        "per_op_ms": " * operations",
+        "per_input_ms": " * million inputs",
+        "per_weight_ms": " * million weights",
+        "intercept_ms": "",
+    }
+    yield from (f"{calibration[name] * 1e3:.2f} us{what}" for name, what in names.items() if calibration[name])
+
+
+def published_lines(described: Mapping[str, Any]) -> dict[str, object]:
+    """The same of a table that was imported: nothing of it was measured here."""
+    return {
+        "table": described["path"],
+        "for": described["subject"],
+        "device": f"{described['device']}: {described['fingerprint']['name']}",
+        "values": f"{described['rows_not_measured']} rows, published; nothing was measured here",
+        "origin": described.get("origin", "not stated"),
+        "licence": described.get("licence", "not stated"),
+        "not priced": ", ".join(described.get("not_priced", ())) or "nothing",
     }

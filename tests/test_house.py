@@ -44,7 +44,7 @@ def test_the_packages_listed_by_hand_are_those_of_the_tree() -> None:
     assert set(told) == packages_in_tree()
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_holds_every_module_the_published_tables_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"  # what an earlier build left behind in the checkout would come along
     for room in ROOMS:
         shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,10 +61,11 @@ def test_the_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
         seen = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = set()
     for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
+        for path in (*(ROOT / room).rglob("*.py"), *(ROOT / room / "published").glob("*.jsonl")):
             parts = path.relative_to(ROOT).parts
             expected.add("/".join((INSTALLED_AS.get(parts[0], parts[0]), *parts[1:])))
     assert seen == expected
+    assert "latency_tables/published/pixel1.jsonl" in seen
 
 
 def test_every_error_class_is_a_unas_error() -> None:

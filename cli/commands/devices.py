@@ -10,10 +10,16 @@ from ..terminal import emit, json_option
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """What can be profiled from here, and what disturbs timing."""
+    """What can be profiled from here, and what disturbs timing; then devices that only a published table knows."""
+    from latency_tables.published import published_devices
     from profilers.registry import reachable
 
+    published = "a published table: to search for, not to profile"
     found = reachable()
+    found += [
+        {"device": device, "name": name, "runtimes": [], "missing": published, "warnings": []}
+        for device, name in published_devices().items()
+    ]
     lines = "\n".join(
         f"{each['device']:<10} {each['name']:<28} {', '.join(each['runtimes']) or each['missing']}" for each in found
     )

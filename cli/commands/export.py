@@ -28,7 +28,7 @@ def finish(report: dict[str, Any], as_json: bool) -> None:
     """Prints a report of export or verify; exits 1 if a check failed, 3 if only the budget was missed."""
     from profilers.units import format_ms
 
-    from .search import moved
+    from .search import measured
 
     checks = "\n".join(
         f"{'pass' if each['passed'] else 'FAIL'}  {each['name']}: {each['seen']:.4g} (allowed {each['allowed']:.4g})"
@@ -37,13 +37,20 @@ def finish(report: dict[str, Any], as_json: bool) -> None:
     lines = {
         "architecture": report["architecture"],
         "predicted": format_ms(report["predicted_ms"]),
-        "measured": format_ms(report["measured_ms"]) + moved(report),
+        "measured": measured(report),
         "budget": format_ms(report["budget_ms"]),
         "accuracy": f"{report['test_accuracy']:.2%} on test images",
         "run": report["run"],
         "file": report["path"],
+        **({} if report["input_shape"] == report["priced_input_shape"] else {"for images of": shapes(report)}),
         "verdict": "passed" if report["passed"] else "FAILED",
     }
     emit(report, as_json, f"{checks}\n\n{sheet(lines)}")
     if not report["passed"]:
         raise SystemExit(BUDGET_NOT_MET if report["budget_missed"] else 1)
+
+
+def shapes(report: dict[str, Any]) -> str:
+    """Which images the file takes, and that the latency is for others."""
+    taken, priced = ("x".join(map(str, report[name])) for name in ("input_shape", "priced_input_shape"))
+    return f"{taken}; the latency is that of {priced}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import click
 
-from ..terminal import batch_option, emit, image_size_option, json_option, sheet, space_option, table_options
+from ..terminal import batch_option, emit, follow, image_size_option, json_option, sheet, space_option, table_options
 
 
 @click.command()
@@ -19,6 +21,7 @@ from ..terminal import batch_option, emit, image_size_option, json_option, sheet
 @click.option("--dataset", metavar="NAME", help="For the images of this data set.")
 @image_size_option
 @batch_option
+@click.option("--no-measure", is_flag=True, help="Predict what the table lacks, even if its device is at hand.")
 @json_option
 def command(
     architecture: str,
@@ -30,6 +33,7 @@ def command(
     dataset: str | None,
     image_size: int | None,
     batch: int,
+    no_measure: bool,
     as_json: bool,
 ) -> None:
     """Latency with its interval, parameters and MACs of one network."""
@@ -37,7 +41,7 @@ def command(
     from profilers.units import format_ms
     from unas_hw.jobs.predict import predict_network
 
-    result = predict_network(
+    job = predict_network(
         architecture,
         space=space,
         table=table,
@@ -45,17 +49,24 @@ def command(
         dataset=dataset,
         image_size=image_size,
         batch=batch,
+        measure=not no_measure,
     )
+    result = follow(job)
     if result["predicted_ms"] is None:
         space = result["architecture"].partition(":")[0]
         latency = f"unknown: no table has these operations; unas-hw profile --space {space}"
     else:
-        low, high = format_ms(result["low_ms"]), format_ms(result["high_ms"] or float("inf"))
-        latency = f"{format_ms(result['predicted_ms'])}, 90% of such networks between {low} and {high}"
+        low, high = result["low_ms"], result["high_ms"]
+        between = f"90% of such networks between {format_ms(low)} and {format_ms(high)}"
+        few = "too few" if result["networks_measured"] else "no"
+        interval = between if isfinite(high) else f"no interval: {few} whole networks were measured"
+        latency = f"{format_ms(result['predicted_ms'])}, {interval}"
     lines = {
         "architecture": result["architecture"],
         "latency": latency,
         "covered": f"{result['coverage']:.0%} of the operations",
+        **({"predicted rows": ", ".join(result["regressed"])} if result["regressed"] else {}),
+        **({"not covered": ", ".join(result["not_covered"])} if result["not_covered"] else {}),
         "parameters": f"{result['params']:,}",
         "MACs": f"{result['macs']:,}",
         "table": result["table"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,9 @@ from ..terminal import (
     table_lines,
 )
 
+if TYPE_CHECKING:
+    from latency_tables.planning import Estimate
+
 
 @click.command()
 @space_option
@@ -31,7 +35,11 @@ from ..terminal import (
 @image_size_option
 @click.option("--networks", type=click.IntRange(0), default=16, show_default=True, help="Networks to calibrate with.")
 @rounds_option
+@click.option("--time-budget", metavar="TIME", help="Measure what is most useful in so much time, such as 10m.")
 @click.option("--more", is_flag=True, help="Measure what the table has again, in addition.")
+@click.option("--refresh", "refreshing", is_flag=True, help="Measure the anchors only, and rescale the table by them.")
+@click.option("--quick", is_flag=True, help="Whole networks only; rows come from tables of other devices.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be measured, and how long it takes.")
 @json_option
 def command(
     space: str | None,
@@ -44,7 +52,11 @@ def command(
     image_size: int | None,
     networks: int,
     rounds: int | None,
+    time_budget: str | None,
     more: bool,
+    refreshing: bool,
+    quick: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Measure the operations of a search space that the device's table does not have yet.
@@ -52,13 +64,55 @@ def command(
     Interrupted or killed, the same command goes on where it was.
     """
     from latency_tables.collect import describe
-    from profilers.registry import open_profiler
+    from latency_tables.home import default_path
+    from latency_tables.published import open_device
+    from latency_tables.remote import is_address
+    from latency_tables.table import LatencyTable
     from profilers.timing import timing_rule
-    from unas_hw.jobs.profile import profile, space_for
+    from profilers.units import parse_ms
+    from unas_hw.jobs.adapt import quick_profile
+    from unas_hw.jobs.profile import estimated, profile, refresh, space_for
 
-    profiler = open_profiler(device, runtime=runtime, threads=threads)
+    budget_ms = parse_ms(time_budget) if time_budget else None
+    profiler = open_device(device, runtime=runtime, threads=threads)
     found = space_for(space, dataset=dataset, image_size=image_size, batch=batch)
-    path = Path(table) if table else None
-    done = follow(profile(found, profiler, path=path, rule=timing_rule(rounds), networks=networks, more=more))
+    if table is not None and is_address(table):
+        raise click.BadParameter(f"{table} cannot be written to: give a path", param_hint="--table")
+    path = Path(table) if table else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
+    rule = timing_rule(rounds)
+    if dry_run:
+        emit_estimate(estimated(found, profiler, path=path, rule=rule, networks=networks), path, as_json)
+        return
+    if refreshing:
+        done = follow(refresh(LatencyTable.load(path), profiler, rule))
+    elif quick:
+        done = follow(quick_profile(found, profiler, path=path, rule=rule))
+    else:
+        job = profile(found, profiler, path=path, rule=rule, networks=networks, more=more, time_budget_ms=budget_ms)
+        done = follow(job)
     described = describe(done)
     emit(described, as_json, sheet(table_lines(described)))
+
+
+def emit_estimate(found: Estimate, path: Path, as_json: bool) -> None:
+    """What a profile would measure."""
+    from dataclasses import asdict
+
+    from profilers.units import format_ms
+
+    roles = ("op", "anchor", "network")
+    due = {role: sum(row.role == role for row in found.due) for role in roles}
+    have = {role: sum(row.role == role for row in found.rows) - due[role] for role in roles}
+    width = max((len(row.key) for row in found.due if row.role == "op"), default=0)
+    rows = "\n".join(
+        f"{row.key:<{width}}  {row.samples:4d} samples  {format_ms(row.seconds * 1e3)}"
+        for row in found.due
+        if row.role == "op"
+    )
+    lines: dict[str, Any] = {
+        "table": path,
+        "to measure": ", ".join(f"{count} {role}s" for role, count in due.items()),
+        "measured": ", ".join(f"{count} {role}s" for role, count in have.items()),
+        "takes": f"{format_ms(found.seconds * 1e3)} on a steady machine, {format_ms(found.most_seconds * 1e3)} at most",
+    }
+    emit({"table": str(path), **asdict(found)}, as_json, f"{rows}\n\n{sheet(lines)}".lstrip())

@@ -28,6 +28,9 @@ from ..terminal import (
     metavar="BUDGET",
     help="80ms, 80ms@p90, or 50% of the way from fastest to slowest.",
 )
+@click.option(
+    "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
+)
 @space_option
 @click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
 @image_size_option
@@ -44,6 +47,7 @@ from ..terminal import (
 @json_option
 def command(
     latency_budget: str,
+    confidence: float,
     space: str | None,
     dataset: str,
     image_size: int | None,
@@ -65,12 +69,13 @@ def command(
     from latency_tables.home import Target
     from profilers.timing import timing_rule
     from unas_hw.budget import Budget
+    from unas_hw.jobs.proxy import config_for
     from unas_hw.jobs.search import SearchSettings, search
-    from unas_hw.methods.unas import UnasConfig
 
-    Budget.parse(latency_budget)  # before anything slow
+    Budget.parse(latency_budget, confidence)  # before anything slow
     settings = SearchSettings(
         budget=latency_budget,
+        confidence=confidence,
         space=space,
         dataset=dataset,
         image_size=image_size,
@@ -78,7 +83,7 @@ def command(
         table=table,
         target=Target(device=device, runtime=runtime, threads=threads),
         run=run,
-        unas=replace(UnasConfig(), **{name: value for name, value in unas.items() if value is not None}),
+        unas=replace(config_for(space), **{name: value for name, value in unas.items() if value is not None}),
     )
     result = follow(search(settings, timing_rule(rounds)))
     emit(result, as_json, _lines(result))
@@ -99,13 +104,22 @@ def _lines(result: dict[str, Any]) -> str:
     lines = {
         "architecture": result["architecture"],
         "predicted": format_ms(result["predicted_ms"]),
-        "measured": format_ms(result["measured_ms"]) + moved(result),
+        "measured": measured(result),
         "budget": budget if result["feasible"] else f"{budget}, NOT MET; this is the nearest that was found",
         "accuracy": f"{result['valid_accuracy']:.2%} on validation images; unas-hw train retrains it from scratch",
         "table": result["table"],
         "run": result["run"],
     }
     return sheet(lines)
+
+
+def measured(result: dict[str, Any]) -> str:
+    """The latency that was measured, or why there is none."""
+    from profilers.units import format_ms
+
+    if result["measured_ms"] is None:
+        return f"not measured (published table of {result['device']})"
+    return format_ms(result["measured_ms"]) + moved(result)
 
 
 def moved(result: dict[str, Any]) -> str:

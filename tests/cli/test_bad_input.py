@@ -67,10 +67,13 @@ def test_a_table_of_another_device_is_refused(unas_hw: Run, images: str) -> None
 
 def test_a_table_that_lacks_operations_names_one_and_the_command(unas_hw: Run, images: str) -> None:
     unas_hw("profile", "--device", "sim:phone", "--table", "digits.jsonl")
+    path = Path("digits.jsonl")
+    path.write_text(path.read_text().replace('"device":"sim:phone"', '"device":"adb://gone"'))
     result = unas_hw("search", "--latency-budget", "50%", "--dataset", images, "--table", "digits.jsonl")
     refused(
         result, 1, "has no row for classifier[classes=3]", "the nearest is classifier[classes=10]", "unas-hw profile"
     )
+    assert "1 rows are missing and not measured" in result.stderr
 
 
 def test_a_table_cut_off_in_its_last_line_goes_on(unas_hw: Run, images: str) -> None:
@@ -99,7 +102,7 @@ def test_a_damaged_table_is_listed_as_such_beside_the_others(unas_hw: Run) -> No
     phone = next(Path("home", "tables").glob("sim_phone*"))
     phone.write_text("damaged\n")
     assert "sim:gpu" in unas_hw("tables", "list").stdout
-    damaged, sound = read(unas_hw("tables", "list", "--json"))
+    damaged, sound, *_ = read(unas_hw("tables", "list", "--json"))
     assert sound["device"] == "sim:gpu"
     assert damaged["path"].endswith(phone.name) and "line 1" in damaged["error"]
 
