@@ -80,7 +80,8 @@ def test_whole_networks_correct_single_rows() -> None:
     unseen = observed(0.9, factors=factors, networks=40, seed=1, noise=0)
     without = replace(found, factors={})
     wrong = [np.abs(each.predict_ms(unseen) / unseen.measured_ms - 1).mean() for each in (found, without)]
-    assert wrong[0] < 0.005 < 0.015 < wrong[1]
+    assert 2 * wrong[0] < wrong[1]
+    assert wrong[0] < 0.015
 
 
 def test_rows_stay_as_measured_where_networks_say_nothing_else() -> None:
