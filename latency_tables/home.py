@@ -99,15 +99,18 @@ class Target:
 ANY = Target()
 
 
-def last_table(target: Target, needed: Iterable[str] = ()) -> LatencyTable | None:
+def last_table(target: Target, needed: Iterable[str] = (), subject: str | None = None) -> LatencyTable | None:
     """The table of this target that was profiled last, of those that have these operations.
 
-    A table that ships comes after all of the user's, and only where its device is asked for by name.
+    A table that ships comes after all of the user's, and only where its device is asked for by name. Where none has
+    them all, it is the last that was begun for this subject, if one is given.
     """
     needed = tuple(needed)
     files = [*table_files(), *(find_published(target.device) if target.device else ())]
-    tables = (each for each in map(LatencyTable.load, files) if not target.differing(each))
-    return next((each for each in tables if set(priced(each, needed)) <= set(each.keys(OP))), None)
+    tables = [each for each in map(LatencyTable.load, files) if not target.differing(each)]
+    whole = (each for each in tables if set(priced(each, needed)) <= set(each.keys(OP)))
+    begun = (each for each in tables if each.header["subject"] == subject and each.keys(OP))
+    return next(whole, None) or next(begun, None)
 
 
 def open_table(name: str | Path | None = None, target: Target = ANY) -> LatencyTable:

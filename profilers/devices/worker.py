@@ -22,11 +22,10 @@ from profilers.errors import UnasError
 from profilers.registry import find_runtime
 from profilers.runtimes.base import Engine
 
-
 INSTANCES = 2
-"""How often each artifact is loaded; samples take turns. Where its memory lies makes an operation half a percent (standard
-deviation) slower or faster for as long as it is loaded, which no number of samples of one instance would show. With two,
-the odd and the even samples differ by it, so it is in the noise floor."""
+"""How often each artifact is loaded; samples take turns. Where its memory lies makes an operation up to half a percent
+slower or faster for as long as it is loaded, which no number of samples of one instance would show. With two, the odd
+and the even samples differ by it, so it is in the noise floor."""
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from tests.unas_hw.conftest import PHONE
 from unas_hw.jobs.adapt import adapt_table, quick_profile
+from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.profile import calibrate, estimated, measured_where_possible, profile, refresh
 from unas_hw.latency_model import predict
 from unas_hw.progress import Job, Step, finish
@@ -177,3 +178,18 @@ def test_a_quick_profile_finds_the_tables_that_there_are(
     table, steps = _notes(quick_profile(SMALL, _profiler(NEW), path=folder / "new.jsonl", rule=rule))
     assert table.calibration.model == "adapted from 2 tables"
     assert any("broken.jsonl" in step.note for step in steps)
+
+
+def test_a_prediction_takes_a_table_that_was_begun_and_adds_what_it_lacks(small: LatencyTable, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "tables"
+    folder.mkdir(parents=True)
+    table, lost = _copy(small, folder / "begun.jsonl"), SMALL.workloads()[2]
+    del table.rows[lost.key]
+    table.samples = {n: [each for each in taken if each.key != lost.key] for n, taken in table.samples.items()}
+    table.save()
+    text = next(str(each) for each in map(SMALL.architecture, np.ndindex(*[2] * 9)) if lost in SMALL.parts(each))
+    guessed = finish(predict_network(text, measure=False))
+    assert (guessed["regressed"], guessed["coverage"] < 1) == ((lost.key,), True)
+    measured = finish(predict_network(text))
+    assert (measured["regressed"], measured["coverage"]) == ((), 1)
+    assert measured["predicted_ms"] == pytest.approx(predict(SMALL, small, SMALL.parse(text)).predicted_ms, rel=0.05)

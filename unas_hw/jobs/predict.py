@@ -26,12 +26,13 @@ def predict_network(
     batch: int = 1,
     measure: bool = True,
 ) -> Job[dict[str, Any]]:
-    """Predicts one network; operations that a named table lacks are measured where its device is at hand.
+    """Predicts one network; operations that the table lacks are measured where its device is at hand.
 
     Args:
         architecture: ``k3e3,id,...``, with or without ``space:`` before it, or a file that ``search`` wrote.
         space: By default the one that the architecture names.
-        table: Path or name; by default the last profiled that has the network's operations ...
+        table: Path or name; by default the last profiled that has the network's operations, or that was begun for its
+            space ...
         target: ... and is of this device, runtime and number of threads.
         dataset: For whose images; by default what the file says, or the images that the space is made for.
         image_size: Pixels, instead of those.
@@ -46,7 +47,7 @@ def predict_network(
     parsed = found.parse(architecture)
     cost = found.workload(parsed).cost
     needed = {part.key for part in found.parts(parsed)}
-    chosen = open_table(table, target) if table else last_table(target, needed)
+    chosen = open_table(table, target) if table else last_table(target, needed, found.title)
     if chosen and measure:
         chosen = yield from measured_where_possible(chosen, found.parts(parsed))
     nothing = {
