@@ -16,7 +16,7 @@ def space_of(table: LatencyTable) -> SearchSpace:
     if not anchors:
         raise TableError(
             f"{table.path.name} has no anchor networks, so nothing says which space it is for",
-            mend=f"unas-hw profile --table {table.path} adds them",
+            mend="add --space NAME" if table.is_published else f"unas-hw profile --table {table.path} adds them",
         )
     op = OpSpec.from_key(anchors[0])
     batch, channels, size, _ = op.shape
