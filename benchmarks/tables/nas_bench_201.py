@@ -40,7 +40,9 @@ Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 FILES = ("nb201_devices.parquet", "nb201_accuracy.parquet")
-CELLS, DRAWS, CONFIDENCE = 15_625, 5, 0.9
+CELLS, CONFIDENCE = 15_625, 0.9
+DRAWS = range(100, 105)
+"""Draws 0 to 4 were looked at while the method was made, so they would flatter it; the devices are the same."""
 TOOLS = ("eyeriss", "fpga")
 OF_DISTINCT_ONLY = ("pixel6a", "raspi5")
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -240,7 +242,7 @@ def evaluate(cells: Cells, devices: list[Device], population: Flags) -> list[dic
         def note(name: str, value: float, draws: dict[str, list[float]] = draws) -> None:
             draws.setdefault(name, []).append(value)
 
-        for draw in range(DRAWS):
+        for draw in DRAWS:
             drawn, test = split(cells.kind, own, np.random.default_rng(draw))
             for networks in (10, 30):
                 train = drawn[:networks]
@@ -339,7 +341,7 @@ def main() -> None:
         print("   ".join(f"{name} {value:.4g} (asked {ASKED[name]:g})" for name, value in reached.items()))
         results[title] = {"networks": int(population.sum()), "reached": reached, "summary": of, "devices": rows}
     seconds = time.monotonic() - started
-    keep("tables_nas_bench_201", {"draws": DRAWS, "seconds": seconds, "asked": ASKED, "populations": results})
+    keep("tables_nas_bench_201", {"draws": list(DRAWS), "seconds": seconds, "asked": ASKED, "populations": results})
 
 
 if __name__ == "__main__":
