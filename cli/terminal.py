@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,9 +60,11 @@ def follow(job: Job[Result]) -> Result:
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description:<38}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    with _interrupts() as interrupts, Progress(*columns, console=console, transient=True) as bars:
         bar, stage = None, ""
         while True:
+            if interrupts:
+                raise KeyboardInterrupt
             try:
                 step = next(job)
             except StopIteration as end:
@@ -75,6 +79,22 @@ def follow(job: Job[Result]) -> Result:
                     console.print(f"{step.stage} ...", markup=False, soft_wrap=True)
                 stage, bar = step.stage, bars.add_task(step.stage, total=step.total)
             bars.update(bar, completed=step.done, total=step.total)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The interrupts so far: a library that catches everything while it is imported swallows the exception of one."""
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def emit(result: Mapping[str, Any] | list[Any], as_json: bool, lines: str) -> None:
