@@ -244,3 +244,13 @@ def test_a_budget_at_a_percentile_is_met_at_that_percentile(
         measured = profiler.measure_all([space.workload(space.architecture(found.best))], rule, label="again")[key]
     assert found.readings[found.best].judged_ms <= found.readings[found.best].upper_ms <= budget_ms
     assert measured.raw_percentile_ms(percentile) <= 1.02 * budget_ms
+
+
+def test_a_mode_that_leaves_no_headroom_is_no_candidate(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, choose: Choose
+) -> None:
+    mode = distribution.mode()
+    for share, candidate in ((1.01, False), (1.1, True)):
+        meter = FakeMeter(space, model.latency_ms)
+        choose(meter, share * model.latency_ms(mode))
+        assert (mode in meter.rounds[0]) == candidate

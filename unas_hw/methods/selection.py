@@ -57,7 +57,7 @@ def select(
 ) -> Iterator[Selection]:
     """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
-    Candidates, all of them usable, are the mode, if it may fit, and the most probable networks that are predicted to
+    Candidates, all of them usable, are the mode, if it fits too, and the most probable networks that are predicted to
     lie between ``BAND`` and all of the budget less a headroom: a later measurement is judged as it is while the anchors
     move by less than that. Where predictions turn out too low, they are corrected by what was measured and the next
     round aims lower. Without a headroom predictions are the verdict, and the mode too has to lie in that band.
@@ -78,7 +78,8 @@ def select(
         top_ms = budget_ms / correction
         neighbours = _candidates(model, log_probs, top_ms, headroom)
         least_ms = 0.0 if headroom else BAND * top_ms
-        mode_may_fit = model.space.is_usable(mode) and least_ms <= model.latency_ms(mode) <= top_ms
+        most_ms = top_ms * (1 - headroom)
+        mode_may_fit = model.space.is_usable(mode) and least_ms <= model.latency_ms(mode) <= most_ms
         paths = [mode, *neighbours] if mode_may_fit else neighbours
         paths = [path for path in dict.fromkeys(paths) if path not in selection.readings]
         if not paths:
