@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar, final
 
 import yaml
 
-from latency_tables.importers.base import MAX_COUNT, MAX_KEY, Entry, Source, named
+from latency_tables.importers.base import MAX_COUNT, MAX_KEY, Entry, Importer, Source, named
 from profilers.opspec import Attribute, OpSpec
 
 _NAME = re.compile(
@@ -47,6 +49,34 @@ class Block:
     def has_stride(self, stride: int) -> bool:
         """Whether the sizes are those that this stride leaves."""
         return stride > 0 and self.out[:2] == tuple((size - 1) // stride + 1 for size in self.shape[:2])
+
+
+class MobileRows(Importer):
+    """A format of such files.
+
+    Attributes:
+        line: Finds a row of this format in the text.
+    """
+
+    lacks = ("pool",)
+    line: ClassVar[re.Pattern[str]]
+
+    @staticmethod
+    @abstractmethod
+    def key(block: Block) -> str | None:
+        """The key of a block; None for one that is none of ours."""
+
+    @final
+    def recognises(self, source: Source) -> bool:
+        return self.line.search(source.text) is not None
+
+    @final
+    def unit(self, source: Source) -> str:
+        return "ms"  # of the format: the publishers' estimators add the means up to ms
+
+    @final
+    def entries(self, source: Source) -> list[Entry]:
+        return read_rows(source, self.name, self.key)
 
 
 def parse_block(name: str) -> Block | None:

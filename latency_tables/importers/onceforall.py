@@ -5,42 +5,32 @@ from __future__ import annotations
 import re
 from typing import final
 
-from latency_tables.importers.base import Entry, Importer, Source
-from latency_tables.importers.mobile_rows import Block, fixed_key, read_rows, residual_key
+from latency_tables.importers.mobile_rows import Block, MobileRows, fixed_key, residual_key
 from profilers.opspec import Attribute
 
-_LINE = re.compile(r"^expanded_conv-input:\S+-idskip:\d-se:\d-hs:\d:\s*$", re.MULTILINE | re.ASCII)
 HARD_SWISH: dict[str, Attribute] = {"act": "hswish"}
 """Of the convolutions at both ends, in MobileNetV3 and so in Once-for-All."""
 ACTIVATIONS = {0: "relu", 1: "hswish"}
 
 
 @final
-class OnceForAll(Importer):
+class OnceForAll(MobileRows):
     """Blocks of MobileNetV3: ``act``, ``mid`` (hidden channels) and ``se`` are attributes of their keys."""
 
     name = "onceforall"
     summary = "Once-for-All yaml: blocks with count, mean and std, in ms"
-    lacks = ("pool",)
 
-    def recognises(self, source: Source) -> bool:
-        return _LINE.search(source.text) is not None
+    line = re.compile(r"^expanded_conv-input:\S+-idskip:\d-se:\d-hs:\d:\s*$", re.MULTILINE | re.ASCII)
 
-    def unit(self, source: Source) -> str:
-        return "ms"  # of the format: the publisher's estimator adds the means up to ms
-
-    def entries(self, source: Source) -> list[Entry]:
-        return read_rows(source, self.name, _key)
-
-
-def _key(block: Block) -> str | None:
-    numbers = block.numbers
-    if block.kind != "expanded_conv":
-        return None if numbers else fixed_key(block, HARD_SWISH)
-    wanted = {"expand", "kernel", "stride", "idskip", "se", "hs"}
-    if numbers.keys() != wanted or not block.has_stride(numbers["stride"]) or numbers["hs"] not in ACTIVATIONS:
-        return None
-    attrs: dict[str, Attribute] = {name: numbers[name] for name in ("kernel", "stride", "se")}
-    return residual_key(
-        block, {**attrs, "act": ACTIVATIONS[numbers["hs"]], "mid": numbers["expand"], "out": block.out[2]}
-    )
+    @staticmethod
+    def key(block: Block) -> str | None:
+        numbers = block.numbers
+        if block.kind != "expanded_conv":
+            return None if numbers else fixed_key(block, HARD_SWISH)
+        wanted = {"expand", "kernel", "stride", "idskip", "se", "hs"}
+        if numbers.keys() != wanted or not block.has_stride(numbers["stride"]) or numbers["hs"] not in ACTIVATIONS:
+            return None
+        attrs: dict[str, Attribute] = {name: numbers[name] for name in ("kernel", "stride", "se")}
+        return residual_key(
+            block, {**attrs, "act": ACTIVATIONS[numbers["hs"]], "mid": numbers["expand"], "out": block.out[2]}
+        )

@@ -5,37 +5,26 @@ from __future__ import annotations
 import re
 from typing import final
 
-from latency_tables.importers.base import Entry, Importer, Source
-from latency_tables.importers.mobile_rows import Block, fixed_key, read_rows, residual_key
+from latency_tables.importers.mobile_rows import Block, MobileRows, fixed_key, residual_key
 from profilers.opspec import Attribute
-
-_LINE = re.compile(r"^expanded_conv-input:\S+-idskip:\d:\s*$", re.MULTILINE | re.ASCII)
 
 
 @final
-class ProxylessNas(Importer):
+class ProxylessNas(MobileRows):
     """Blocks with ReLU6; ``expand`` is the ratio of hidden to input channels."""
 
     name = "proxylessnas"
     summary = "ProxylessNAS yaml: blocks with count, mean and var, in ms"
-    lacks = ("pool",)
 
-    def recognises(self, source: Source) -> bool:
-        return _LINE.search(source.text) is not None
+    line = re.compile(r"^expanded_conv-input:\S+-idskip:\d:\s*$", re.MULTILINE | re.ASCII)
 
-    def unit(self, source: Source) -> str:
-        return "ms"  # of the format: the publisher's estimator adds the means up to ms
-
-    def entries(self, source: Source) -> list[Entry]:
-        return read_rows(source, self.name, _key)
-
-
-def _key(block: Block) -> str | None:
-    if block.kind != "expanded_conv":
-        return None if block.numbers else fixed_key(block, {})
-    if block.numbers.keys() != {"expand", "kernel", "stride", "idskip"} or not block.has_stride(
-        block.numbers["stride"]
-    ):
-        return None
-    attrs: dict[str, Attribute] = {name: block.numbers[name] for name in ("expand", "kernel", "stride")}
-    return residual_key(block, {**attrs, "out": block.out[2]})
+    @staticmethod
+    def key(block: Block) -> str | None:
+        if block.kind != "expanded_conv":
+            return None if block.numbers else fixed_key(block, {})
+        if block.numbers.keys() != {"expand", "kernel", "stride", "idskip"} or not block.has_stride(
+            block.numbers["stride"]
+        ):
+            return None
+        attrs: dict[str, Attribute] = {name: block.numbers[name] for name in ("expand", "kernel", "stride")}
+        return residual_key(block, {**attrs, "out": block.out[2]})
