@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from profilers.environment import cpu_environment, cpu_name
+from profilers.agent.machine import cpu_name
+from profilers.environment import cpu_environment
 
 RESULTS = Path(__file__).parent / "results"
 

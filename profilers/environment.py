@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from profilers.agent import machine
+from profilers.agent.engines import version
 
 BRIEF_SPIN = ("GOMP_SPINCOUNT", "5000")
 
@@ -23,39 +24,14 @@ def spin_briefly() -> None:
     os.environ.setdefault(*BRIEF_SPIN)
 
 
-def cpu_name() -> str:
-    """The processor's name as the kernel knows it."""
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith(("model name", "Hardware", "Model")):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def usable_cores() -> list[int]:
-    """The cores that this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
-
-
 def cpu_fingerprint() -> dict[str, str | int]:
     """What makes two runs the same device: a table is refused on another one."""
-    return {"kind": "cpu", "name": cpu_name(), "arch": platform.machine(), "cores": os.cpu_count() or 1}
+    return machine.fingerprint()
 
 
 def cpu_environment(packages: tuple[str, ...]) -> dict[str, Any]:
     """What may explain a number later: kernel, clocks, governor, load, versions, git revision."""
-    governor = _lines("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    clock = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("cpu MHz")]
-    return {
-        "os": platform.platform(),
-        "python": platform.python_version(),
-        "governor": governor[0] if governor else None,
-        "clock_mhz": [float(mhz) for mhz in clock],
-        "load": list(os.getloadavg()),
-        "virtual": any("hypervisor" in line for line in _lines("/proc/cpuinfo")),
-        "versions": {name: _version(name) for name in packages},
-        "revision": _revision(),
-    }
+    return {**machine.state(), "versions": {name: version(name) for name in packages}, "revision": _revision()}
 
 
 def timing_warnings(environment: Mapping[str, Any]) -> tuple[str, ...]:
@@ -85,20 +61,6 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if len(loads) == 2 and abs(loads[1] - loads[0]) > LOAD_MOVE:
         found.append(f"load per core {loads[0]:.1f} -> {loads[1]:.1f}")
     return ", ".join(found)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux, or not in this container: the fact is then unknown
-        return []
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _revision() -> str | None:

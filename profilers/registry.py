@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module, metadata, util
+from importlib import import_module, metadata
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,15 @@ class Listing:
 
     target: str  # "module:Class"
     summary: str
-    needs: str  # the library to import
+    needs: str  # what to install
 
 
 RUNTIMES: Mapping[str, Listing] = MappingProxyType(
     {
         "onnxruntime": Listing("profilers.runtimes.onnxruntime:OnnxRuntime", "ONNX Runtime", "onnxruntime"),
-        "torch": Listing("profilers.runtimes.torch:TorchRuntime", "PyTorch, eager", "torch"),
+        "openvino": Listing("profilers.runtimes.openvino:OpenVino", "OpenVINO", "'unas-hw[openvino]'"),
+        "ncnn": Listing("profilers.runtimes.ncnn:Ncnn", "ncnn, one image at a time", "'unas-hw[ncnn]'"),
+        "torch": Listing("profilers.runtimes.torch:TorchRuntime", "PyTorch", "torch"),
     }
 )
 SIMULATED = ("sim:phone", "sim:gpu")
@@ -43,22 +45,25 @@ def _import(target: str) -> Any:
 
 
 def find_runtime(name: str) -> Runtime:
-    """The runtime of that name."""
-    if name not in RUNTIMES:
-        near = get_close_matches(name, RUNTIMES)
+    """The runtime of that name, such as ``onnxruntime`` or ``torch+compile``."""
+    base, *options = name.split("+")
+    if base not in RUNTIMES:
+        near = get_close_matches(base, RUNTIMES)
         raise UnknownNameError(
-            f"no runtime is called {name!r}",
+            f"no runtime is called {base!r}",
             mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(RUNTIMES)}",
         )
-    if not is_installed(name):
-        raise MissingDependencyError(f"runtime {name!r} is not installed", mend=f"pip install {RUNTIMES[name].needs}")
-    runtime: Runtime = _import(RUNTIMES[name].target)()
+    runtime: Runtime = _import(RUNTIMES[base].target)(*options)
+    if not is_installed(base):
+        raise MissingDependencyError(f"runtime {base!r} is not installed", mend=f"pip install {RUNTIMES[base].needs}")
     return runtime
 
 
 def is_installed(runtime: str) -> bool:
     """Whether the runtime's library can be imported."""
-    return util.find_spec(RUNTIMES[runtime].needs) is not None
+    from profilers.agent.engines import is_installed as is_there
+
+    return is_there(runtime)
 
 
 def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: int = 1) -> Profiler:
@@ -107,7 +112,8 @@ def gpu_absence() -> str:
 
 def reachable() -> list[dict[str, Any]]:
     """What can be profiled from here: device, name, runtimes, what is missing, what disturbs timing."""
-    from profilers.environment import cpu_environment, cpu_name, timing_warnings
+    from profilers.agent.machine import cpu_name
+    from profilers.environment import cpu_environment, timing_warnings
 
     runtimes = [name for name in RUNTIMES if is_installed(name)]
     cpu = {"device": "cpu", "name": cpu_name(), "runtimes": runtimes, "missing": ""}

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from profilers.runtimes.base import Array
+from profilers.agent.engine import Array
 from profilers.runtimes.onnx_file import OPSET
 
 MAX_ABS_ERROR = 1e-4

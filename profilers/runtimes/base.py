@@ -1,27 +1,23 @@
-"""Runtime and Engine: the one path by which a module becomes something that runs and is timed.
-
-What ``profile`` times, ``export`` writes and ``verify`` measures goes through the same runtime.
+"""Runtime: makes artifacts of modules; ``profilers.agent`` runs them. The one path by which a module becomes something
+that is timed: what ``profile`` times, ``export`` writes and ``verify`` measures goes through the same runtime.
 """
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-import numpy as np
-import numpy.typing as npt
-
-from profilers.errors import ConversionError
+from profilers.errors import ConversionError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
 
-Array = npt.NDArray[Any]
+    from profilers.agent.engine import Engine
 
 
 @contextlib.contextmanager
@@ -36,65 +32,62 @@ def refused(what: str, *, mend: str) -> Iterator[None]:
         raise ConversionError(f"{what}: {reason or type(error).__name__}", mend=mend) from error
 
 
-REWARM_CALLS, REWARM_S, LEAST_CALLS = 10, 0.06, 3
-"""Calls before a sample that bring code, weights and address translations back after other operations ran: so many, or
-for so long, but never fewer than the last. After one call alone, the next call of a network of 3 ms was 30% slower than
-the steady state; operations get there with the third call, networks of 6 ms (30 MB) only after ten."""
-
-
-class Engine(ABC):
-    """A loaded artifact with an input in place."""
-
-    @abstractmethod
-    def bind(self, x: Array) -> Callable[[], object]:
-        """Puts the input in place and returns the call to be timed, which does nothing else."""
-
-    @abstractmethod
-    def run(self, x: Array) -> Array:
-        """The output for this input."""
-
-    @final
-    def timer(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], float]:
-        """``calls -> seconds`` on a fixed random input.
-
-        Random, since zeros and denormals take another time. See ``REWARM_CALLS`` for what runs before.
-        """
-        call = self.bind(np.random.default_rng(0).standard_normal(shape).astype(dtype))
-
-        def time_s(calls: int) -> float:
-            begin = time.perf_counter()
-            for number in range(1, REWARM_CALLS + 1):
-                call()
-                if number >= LEAST_CALLS and time.perf_counter() - begin >= REWARM_S:
-                    break
-            begin = time.perf_counter()
-            for _ in range(calls):
-                call()
-            return time.perf_counter() - begin
-
-        return time_s
-
-
 class Runtime(ABC):
     """Makes artifacts of modules and engines of artifacts.
 
+    Args:
+        options: What follows its name: ``torch+compile``.
+
     Attributes:
-        name: As in ``--runtime``.
+        engine: Its name without options, and that of its engine in ``profilers.agent.engines``.
         suffix: Of its artifacts.
         packages: Whose versions belong in a table's header.
+        precisions: That it runs, as in the keys of operations.
+        known_options: That may follow its name, and what they do.
     """
 
-    name: ClassVar[str]
+    engine: ClassVar[str]
     suffix: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    known_options: ClassVar[dict[str, str]] = {}
+
+    @final
+    def __init__(self, *options: str) -> None:
+        for option in options:
+            if option not in self.known_options:
+                near = get_close_matches(option, self.known_options) or list(self.known_options)
+                raise UnknownNameError(
+                    f"runtime {self.engine!r} has no option {option!r}",
+                    mend=f"did you mean {self.engine}+{near[0]}?" if near else f"write --runtime {self.engine}",
+                )
+        self.options = tuple(dict.fromkeys(sorted(options)))
+
+    @property
+    def name(self) -> str:
+        """As in ``--runtime``."""
+        return "+".join((self.engine, *self.options))
 
     @abstractmethod
-    def convert(self, module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
+        """Writes the artifact."""
+
+    @final
+    def convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str = "float32") -> None:
         """Writes the artifact of the module in evaluation mode; raises ``ConversionError`` where it cannot."""
+        if precision not in self.precisions:
+            raise ConversionError(
+                f"{self.name} runs no {precision} here", mend=f"choose one of {', '.join(self.precisions)}"
+            )
+        self._convert(module, shape, path, precision)
 
-    @abstractmethod
-    def load(self, path: Path, threads: int) -> Engine:
+    @final
+    def load(self, path: Path, threads: int, precision: str = "float32") -> Engine:
         """Loads an artifact, here and now."""
+        from profilers.agent.engines import load_engine
+
+        with refused(f"{self.name} cannot load {path}", mend="export it again: unas-hw export"):
+            return load_engine(self.engine, str(path), threads, precision, self.options)
 
     @final
     def compile(self, module: nn.Module, shape: tuple[int, ...], *, threads: int = 1) -> Engine:

@@ -1,15 +1,14 @@
-"""PyTorch, eager, on the CPU."""
+"""PyTorch on the CPU."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from profilers.files import write_atomic
-from profilers.runtimes.base import Array, Engine, Runtime, refused
+from profilers.runtimes.base import Runtime, refused
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,13 +16,17 @@ if TYPE_CHECKING:
 
 @final
 class TorchRuntime(Runtime):
-    """The exported program, its operations run one by one."""
+    """The exported program, its operations run one by one, or compiled by Inductor."""
 
-    name = "torch"
+    engine = "torch"
     suffix = ".pt2"
     packages = ("torch", "numpy")
+    known_options: ClassVar[dict[str, str]] = {
+        "compile": "compiled by Inductor",
+        "channels_last": "images laid out channels last",
+    }
 
-    def convert(self, module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
         import torch
 
         content, what = io.BytesIO(), f"{type(module).__name__} cannot be exported"
@@ -32,37 +35,3 @@ class TorchRuntime(Runtime):
             warnings.simplefilter("ignore")
             torch.export.save(torch.export.export(module.eval(), (torch.zeros(shape),)), content)
         write_atomic(path, content.getvalue())
-
-    def load(self, path: Path, threads: int) -> TorchEngine:
-        import torch
-
-        torch.set_num_threads(threads)
-        with warnings.catch_warnings(), refused(f"torch cannot load {path}", mend="export it again: unas-hw export"):
-            warnings.simplefilter("ignore")
-            return TorchEngine(torch.export.load(path).module())
-
-
-@final
-class TorchEngine(Engine):
-    """One module."""
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-
-    def bind(self, x: Array) -> Callable[[], object]:
-        import torch
-
-        tensor, module, inference = torch.from_numpy(x), self.module, torch.inference_mode
-
-        def call() -> object:
-            with inference():
-                return module(tensor)
-
-        return call
-
-    def run(self, x: Array) -> Array:
-        import torch
-
-        with torch.inference_mode():
-            output: Array = self.module(torch.from_numpy(x)).numpy()
-        return output

@@ -32,3 +32,15 @@ class TestLocalTorch(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self) -> LocalProfiler:
         return LocalProfiler("torch", 1)
+
+
+class TestLocalOpenVino(testing.ProfilerContract):
+    @pytest.fixture
+    def profiler(self) -> LocalProfiler:
+        return LocalProfiler("openvino", 1)
+
+
+class TestLocalNcnn(testing.ProfilerContract):
+    @pytest.fixture
+    def profiler(self) -> LocalProfiler:
+        return LocalProfiler("ncnn", 1)

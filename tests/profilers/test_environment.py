@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from profilers import environment
+from profilers.agent import machine
 from profilers.environment import BRIEF_SPIN, changed, cpu_environment, cpu_fingerprint, spin_briefly, timing_warnings
 
 
@@ -27,7 +28,8 @@ def test_the_environment_can_be_written_as_json_and_names_versions() -> None:
 
 
 def test_a_machine_that_tells_nothing_is_still_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_lines", lambda _: [])
+    monkeypatch.setattr(machine, "lines", lambda _: [])
+    monkeypatch.setattr(machine, "SYS", "/nowhere")
     monkeypatch.setattr(environment, "__file__", "/nowhere/environment.py")
     found = cpu_environment(())
     assert found["governor"] is None and found["clock_mhz"] == [] and found["revision"] is None

@@ -18,7 +18,7 @@ from profilers.registry import RUNTIMES, find_runtime
 from profilers.testing import QUICK, SMALL
 from profilers.workload import Workload
 
-SHAPE = (2, 3, 16, 16)
+SHAPE = (1, 3, 16, 16)
 
 
 def _network() -> nn.Module:
@@ -100,8 +100,8 @@ def test_a_timing_process_that_was_killed_is_a_lost_device_and_can_be_opened_aga
         keys = list(profiler.load([SMALL], QUICK))
         samples = profiler.sample(keys, QUICK)
         next(samples)
-        assert profiler._worker is not None
-        profiler._worker.kill()
+        assert profiler._agent is not None
+        profiler._agent.kill()
         with pytest.raises(DeviceLostError) as caught:
             list(samples)
         assert "exit code -9" in caught.value.what
@@ -119,16 +119,16 @@ def test_a_workload_that_was_unloaded_is_gone_from_the_timing_process_and_can_be
         assert profiler.measure(SMALL, QUICK).median_ms > 0
 
 
-def test_nothing_is_left_behind_when_it_is_closed() -> None:
+def test_nothing_is_left_behind_when_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     profiler = LocalProfiler("onnxruntime", 1)
     with profiler:
         list(profiler.load([SMALL], QUICK))
-        worker, folder = profiler._worker, profiler._folder
-        assert worker is not None and folder is not None
-        assert list(Path(folder.name).glob("*.onnx"))
-        assert worker.poll() is None
-    assert worker.poll() is not None
-    assert not Path(folder.name).exists()
+        agent = profiler._agent
+        assert agent is not None and agent.poll() is None
+        assert not list(tmp_path.rglob("*.onnx"))
+    assert agent.poll() == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("value", "kept"), [(BRIEF_SPIN[1], False), ("7", True)])
@@ -137,7 +137,7 @@ def test_what_is_timed_has_the_users_settings_not_those_that_we_train_with(
 ) -> None:
     monkeypatch.setenv(BRIEF_SPIN[0], value)
     with LocalProfiler("onnxruntime", 1) as profiler:
-        assert profiler._worker is not None
+        assert profiler._agent is not None
         list(profiler.load([SMALL], QUICK))  # it has started
-        seen = Path(f"/proc/{profiler._worker.pid}/environ").read_text()
+        seen = Path(f"/proc/{profiler._agent.pid}/environ").read_text()
     assert (f"{BRIEF_SPIN[0]}={value}" in seen) is kept

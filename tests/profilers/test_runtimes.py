@@ -1,15 +1,10 @@
-"""An engine is timed on one random input, a worker answers every request, and a module becomes one ONNX file."""
+"""A module becomes an artifact: one ONNX file, or what the runtime was made for."""
 
 from __future__ import annotations
 
-import io
-import json
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -17,134 +12,48 @@ import pytest
 import torch
 from torch import nn
 
-from profilers.devices.worker import serve
-from profilers.errors import ConversionError
-from profilers.runtimes.base import LEAST_CALLS, REWARM_CALLS, Array, Engine, Runtime
+from profilers.errors import ConversionError, UnknownNameError
+from profilers.registry import RUNTIMES, find_runtime
+from profilers.runtimes.base import Runtime
 from profilers.runtimes.onnx_file import INPUT, OPSET, OUTPUT, write_onnx
 from profilers.runtimes.onnxruntime import OnnxRuntime
-from profilers.runtimes.torch import TorchRuntime
 
 SHAPE = (1, 3, 16, 16)
-ROOT = Path(__file__).parents[2]
 
 
-class CountingEngine(Engine):
-    """Doubles its input and counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.bound: list[Array] = []
-
-    def bind(self, x: Array) -> Callable[[], object]:
-        self.bound.append(x)
-
-        def call() -> None:
-            self.calls += 1
-
-        return call
-
-    def run(self, x: Array) -> Array:
-        return 2 * x
+# --- a runtime of one's own -----------------------------------------------------------------------------------------
 
 
-class CountingRuntime(Runtime):
-    """Loads a counting engine from any file that there is."""
+class CopyingRuntime(Runtime):
+    """Writes the type of the module."""
 
-    name, suffix, packages = "counting", ".count", ()
+    engine, suffix, packages = "copying", ".copy", ()
+    known_options: ClassVar = {"twice": "twice"}
 
-    def convert(self, module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
         path.write_text("module")
-
-    def load(self, path: Path, threads: int) -> CountingEngine:
-        assert path.read_text() == "module"
-        return CountingEngine()
-
-
-# --- timing an engine ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("call_s", "before"), [(0.0, REWARM_CALLS), (0.015, 4), (0.05, LEAST_CALLS)])
-def test_calls_that_are_not_timed_bring_the_operation_back_first(
-    monkeypatch: pytest.MonkeyPatch, call_s: float, before: int
-) -> None:
-    engine = CountingEngine()
-    monkeypatch.setattr("time.perf_counter", lambda: engine.calls * call_s)
-    time_s = engine.timer((1, 3, 4, 4), "float32")
-    assert engine.calls == 0
-    assert time_s(5) == pytest.approx(5 * call_s)
-    assert engine.calls == before + 5
-
-
-def test_the_input_is_random_and_the_same_every_time() -> None:
-    first, second = CountingEngine(), CountingEngine()
-    for engine in (first, second):
-        engine.timer((2, 3, 8, 8), "float32")
-    (one,), (other,) = first.bound, second.bound
-    assert one.shape == (2, 3, 8, 8) and one.dtype == np.float32
-    assert np.count_nonzero(one) == one.size
-    assert one.std() == pytest.approx(1, abs=0.2)
-    np.testing.assert_array_equal(one, other)
 
 
 def test_compiling_leaves_no_artifact_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    CountingRuntime().compile(nn.Identity(), SHAPE)
+    loaded: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("profilers.agent.engines.load_engine", lambda *args: loaded.append(args))
+    CopyingRuntime("twice").compile(nn.Identity(), SHAPE)
+    ((engine, path, threads, precision, options),) = loaded
+    assert (engine, threads, precision, options) == ("copying", 1, "float32", ("twice",))
+    assert not Path(path).exists() and list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_is_named_with_its_options_and_refuses_others() -> None:
+    assert CopyingRuntime().name == "copying" and CopyingRuntime("twice").name == "copying+twice"
+    with pytest.raises(UnknownNameError, match=r"no option 'twic'\n.*copying\+twice\?"):
+        CopyingRuntime("twic")
+
+
+def test_a_precision_that_a_runtime_does_not_have_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"copying runs no int8 here\n.*choose one of float32"):
+        CopyingRuntime().convert(nn.Identity(), SHAPE, tmp_path / "module", "int8")
     assert list(tmp_path.iterdir()) == []
-
-
-# --- the worker ---------------------------------------------------------------------------------------------------
-
-
-def _answers(*requests: dict[str, Any]) -> list[dict[str, Any]]:
-    answers = io.StringIO()
-    serve(CountingRuntime(), 1, io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), answers)
-    return [json.loads(line) for line in answers.getvalue().splitlines()]
-
-
-def test_the_worker_loads_times_and_runs(tmp_path: Path) -> None:
-    artifact, inputs, outputs = tmp_path / "artifact", tmp_path / "in.npy", tmp_path / "out.npy"
-    artifact.write_text("module")
-    np.save(inputs, np.arange(3.0))
-    load, timed, run = _answers(
-        {"do": "load", "key": "op", "path": str(artifact), "shape": [1, 3], "dtype": "float32"},
-        {"do": "time", "key": "op", "calls": 3},
-        {"do": "run", "key": "op", "inputs": str(inputs), "outputs": str(outputs)},
-    )
-    assert load == run == {}
-    assert timed["s"] >= 0
-    assert np.load(outputs).tolist() == [0.0, 2.0, 4.0]
-
-
-def test_the_worker_answers_a_failure_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "artifact").write_text("module")
-    missing, unknown, load = _answers(
-        {"do": "load", "key": "op", "path": str(tmp_path / "missing"), "shape": [1], "dtype": "float32"},
-        {"do": "time", "key": "op", "calls": 3},
-        {"do": "load", "key": "op", "path": str(tmp_path / "artifact"), "shape": [1], "dtype": "float32"},
-    )
-    assert "FileNotFoundError" in missing["error"]
-    assert unknown["error"] == "KeyError: 'op'"
-    assert load == {}
-
-
-def test_the_worker_frees_what_it_is_told_to(tmp_path: Path) -> None:
-    (tmp_path / "artifact").write_text("module")
-    load, unload, timed = _answers(
-        {"do": "load", "key": "op", "path": str(tmp_path / "artifact"), "shape": [1], "dtype": "float32"},
-        {"do": "unload", "key": "op"},
-        {"do": "time", "key": "op", "calls": 3},
-    )
-    assert load == unload == {}
-    assert timed["error"] == "KeyError: 'op'"
-
-
-def test_a_worker_whose_profiler_was_killed_removes_the_artifacts_and_ends(tmp_path: Path) -> None:
-    folder = tmp_path / "artifacts"
-    folder.mkdir()
-    (folder / "1.onnx").write_text("left behind")
-    command = [sys.executable, "-m", "profilers.devices.worker", "onnxruntime", "1", str(folder)]
-    subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=True, timeout=60)
-    assert not folder.exists()
 
 
 # --- one ONNX file ------------------------------------------------------------------------------------------------
@@ -232,14 +141,14 @@ class _Broken(nn.Module):
         raise RuntimeError
 
 
-@pytest.mark.parametrize("runtime", [TorchRuntime(), OnnxRuntime()])
+@pytest.mark.parametrize("runtime", list(map(find_runtime, RUNTIMES)), ids=lambda runtime: runtime.name)
 def test_a_module_that_fails_is_named_and_nothing_is_written(runtime: Runtime, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"_Broken cannot be .*: "):
         runtime.convert(_Broken(), SHAPE, tmp_path / "module")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("runtime", [TorchRuntime(), OnnxRuntime()])
+@pytest.mark.parametrize("runtime", list(map(find_runtime, RUNTIMES)), ids=lambda runtime: runtime.name)
 def test_a_damaged_artifact_is_named(runtime: Runtime, tmp_path: Path) -> None:
     path = tmp_path / f"module{runtime.suffix}"
     path.write_bytes(b"damaged")
@@ -262,3 +171,36 @@ def test_another_opset_than_was_asked_for_is_refused(tmp_path: Path, monkeypatch
     with pytest.raises(ConversionError, match=f"opset 17 where {OPSET}"):
         write_onnx(_network(), SHAPE, tmp_path / "network.onnx", final=False)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what is asked for is what runs ---------------------------------------------------------------------------------
+
+
+def _relative_error(runtime: Runtime, precision: str, tmp_path: Path) -> float:
+    path = tmp_path / f"network{runtime.suffix}"
+    runtime.convert(_network(), SHAPE, path, precision)
+    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    with torch.inference_mode():
+        expected = _network().eval()(torch.from_numpy(x)).numpy()
+    return float(np.abs(runtime.load(path, 1, precision).run(x) - expected).max() / np.abs(expected).max())
+
+
+def test_ncnn_stores_weights_of_16_bits_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    assert _relative_error(find_runtime("ncnn"), "float32", tmp_path) < 1e-5
+    assert 1e-5 < _relative_error(find_runtime("ncnn"), "float16", tmp_path) < 1e-2
+
+
+@pytest.mark.parametrize("options", ["compile", "channels_last", "compile+channels_last"])
+def test_pytorch_with_options_computes_the_same(options: str, tmp_path: Path) -> None:
+    assert _relative_error(find_runtime(f"torch+{options}"), "float32", tmp_path) < 1e-5
+
+
+def test_ncnn_refuses_several_images(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="one image at a time, not 2"):
+        find_runtime("ncnn").convert(_network(), (2, *SHAPE[1:]), tmp_path / "module")
+
+
+@pytest.mark.parametrize("option", ["xnnpack", "cuda"])
+def test_a_provider_that_is_not_there_is_an_error_not_the_cpu(files: dict[bool, Path], option: str) -> None:
+    with pytest.raises(ConversionError, match=r"has no \w+ExecutionProvider, only"):
+        find_runtime(f"onnxruntime+{option}").load(files[False], 1)

@@ -22,7 +22,7 @@ def test_without_a_name_the_format_is_the_one_that_the_tables_runtime_runs(runti
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_simulated_device_takes_every_format(name: str) -> None:
     assert find_format(name, "simulated") is FORMATS[name]
-    assert find_format(name, FORMATS[name].runtime) is FORMATS[name]
+    assert find_format(name, FORMATS[name].runtimes[0]) is FORMATS[name]
 
 
 @pytest.mark.parametrize(("name", "runtime", "fitting"), [("torch", "onnxruntime", "onnx"), ("onnx", "torch", "torch")])
@@ -32,7 +32,7 @@ def test_a_format_that_another_runtime_runs_is_refused_with_both_ways_out(
     with pytest.raises(ExportError, match=f"table is of {runtime}") as caught:
         find_format(name, runtime)
     assert f"--format {fitting}" in caught.value.mend
-    assert f"--runtime {FORMATS[name].runtime}" in caught.value.mend
+    assert f"--runtime {FORMATS[name].runtimes[0]}" in caught.value.mend
 
 
 def test_an_unknown_format_is_refused_with_those_there_are() -> None:

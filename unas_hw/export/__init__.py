@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A format and the runtime that runs it.
+    """A format and the runtimes that run it.
 
     Attributes:
         name: As in ``--format``.
         suffix: Of the file.
-        runtime: Which the latency is measured with.
+        runtimes: That run it; the first where no table says which.
         write: Writes the network for inputs of a shape.
     """
 
     name: str
     suffix: str
-    runtime: str
+    runtimes: tuple[str, ...]
     write: Callable[[nn.Module, tuple[int, ...], Path], None]
 
 
@@ -38,16 +38,20 @@ def _onnx(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     write_onnx(network, shape, path, final=True)
 
 
-def _torch(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    from profilers.runtimes.torch import TorchRuntime
+def _as_timed(runtime: str) -> Callable[[nn.Module, tuple[int, ...], Path], None]:
+    def write(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+        from profilers.registry import find_runtime
 
-    TorchRuntime().convert(network, shape, path)
+        find_runtime(runtime).convert(network, shape, path)
+
+    return write
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "onnx": Format("onnx", ".onnx", "onnxruntime", _onnx),
-        "torch": Format("torch", ".pt2", "torch", _torch),
+        "onnx": Format("onnx", ".onnx", ("onnxruntime", "openvino"), _onnx),
+        "torch": Format("torch", ".pt2", ("torch",), _as_timed("torch")),
+        "ncnn": Format("ncnn", ".ncnn", ("ncnn",), _as_timed("ncnn")),
     }
 )
 
@@ -59,8 +63,9 @@ def find_format(name: str | None, runtime: str | None) -> Format:
         UnknownNameError: If there is no such format.
         ExportError: If this version does not write it, or another runtime than the table's runs it.
     """
+    base = runtime.partition("+")[0] if runtime else None
     if name is None:
-        return next((each for each in FORMATS.values() if each.runtime == runtime), FORMATS["onnx"])
+        return next((each for each in FORMATS.values() if base in each.runtimes), FORMATS["onnx"])
     if name == "tensorrt":
         raise ExportError(
             "this version builds no TensorRT engine",
@@ -69,9 +74,10 @@ def find_format(name: str | None, runtime: str | None) -> Format:
     if name not in FORMATS:
         raise UnknownNameError(f"no format is called {name!r}", mend=f"choose one of {', '.join(FORMATS)}")
     found = FORMATS[name]
-    if runtime not in (None, found.runtime, "simulated"):
+    if base not in (None, *found.runtimes, "simulated"):
         raise ExportError(
-            f"the run's table is of {runtime}, but {name} files run in {found.runtime}: another latency",
-            mend=f"unas-hw export --format {find_format(None, runtime).name}, or search with --runtime {found.runtime}",
+            f"the run's table is of {runtime}, but {name} files run in {', '.join(found.runtimes)}: another latency",
+            mend=f"unas-hw export --format {find_format(None, runtime).name}, or search with "
+            f"--runtime {found.runtimes[0]}",
         )
     return found

@@ -1,0 +1,116 @@
+"""The protocol of the timing process: a request is a line of JSON, followed by ``size`` bytes where it has a payload.
+
+Answers have the same form. Artifacts travel as payloads, so nothing has to be copied beforehand and the process alone
+knows where they lie; it removes them when its input ends, which is when the profiler closes it, was killed or lost
+its connection.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from profilers.agent import machine
+from profilers.agent.engine import Engine
+from profilers.agent.engines import installed, version
+
+INSTANCES = 2
+"""How often each artifact is loaded; samples take turns. Where its memory lies makes an operation up to half a percent
+slower or faster for as long as it is loaded, which no number of samples of one instance would show. With two, the odd
+and the even samples differ by it, so it is in the noise floor."""
+
+
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """The next message and its payload; None where the stream ended, in the middle of one too."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    message: dict[str, Any] = json.loads(line)
+    payload = stream.read(message.get("size", 0))
+    return None if len(payload) < message.get("size", 0) else (message, payload)
+
+
+def encode(message: dict[str, Any], payload: bytes = b"") -> bytes:
+    """A message as it is sent."""
+    if payload:
+        message = {**message, "size": len(payload)}
+    return json.dumps(message).encode() + b"\n" + payload
+
+
+def serve(
+    load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], packages: tuple[str, ...] = ()
+) -> None:
+    """Answers requests until there are no more; everything that goes wrong with one of them is its answer.
+
+    Args:
+        load: Path and precision to a loaded artifact.
+        requests: Stream of messages.
+        answers: The same.
+        packages: Whose versions describe the machine.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="unas-hw-"))
+    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(folder)  # a runtime's own files are removed too
+    try:
+        _serve(load, requests, answers, packages, folder)
+    finally:
+        shutil.rmtree(str(folder), ignore_errors=True)
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+
+
+def _serve(
+    load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], packages: tuple[str, ...], folder: Path
+) -> None:
+    engines: dict[str, list[Engine]] = {}
+    timers: dict[str, Iterator[Callable[[int], float]]] = {}
+    number = 0
+    while True:
+        received = receive(requests)
+        if received is None:
+            return
+        request, payload = received
+        key, content = request.get("key", ""), b""
+        answer: dict[str, Any] = {}
+        try:
+            if request["do"] == "load":
+                number += 1
+                path = folder / "{}{}".format(number, request["suffix"])
+                path.write_bytes(payload)
+                engines[key] = [load(str(path), request["precision"]) for _ in range(INSTANCES)]
+                path.unlink()  # a process that is killed leaves none behind
+                timers[key] = cycle([engine.timer(tuple(request["shape"])) for engine in engines[key]])
+                answer["details"] = engines[key][0].details
+            elif request["do"] == "unload":
+                del engines[key], timers[key]
+            elif request["do"] == "time":
+                answer["s"] = next(timers[key])(request["calls"])
+            elif request["do"] == "run":
+                out = io.BytesIO()
+                np.save(out, engines[key][0].run(np.load(io.BytesIO(payload), allow_pickle=False)))
+                content = out.getvalue()
+            else:
+                answer.update(describe(packages))
+        except Exception as error:  # everything goes back to the process that can tell the user
+            answer["error"] = f"{type(error).__name__}: {error}"
+        answers.write(encode(answer, content))
+        answers.flush()
+
+
+def describe(packages: tuple[str, ...]) -> dict[str, Any]:
+    """The machine, how it is just now, the engines it has and versions of packages."""
+    return {
+        "fingerprint": machine.fingerprint(),
+        "state": {**machine.state(), "versions": {name: version(name) for name in packages}},
+        "engines": installed(),
+    }

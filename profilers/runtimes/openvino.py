@@ -1,0 +1,24 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from profilers.runtimes.base import Runtime
+from profilers.runtimes.onnx_file import write_onnx
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@final
+class OpenVino(Runtime):
+    """ONNX files, read and compiled by OpenVINO for the CPU."""
+
+    engine = "openvino"
+    suffix = ".onnx"
+    packages = ("openvino", "onnx", "numpy")
+
+    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
+        write_onnx(module, shape, path, final=False)
