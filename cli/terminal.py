@@ -22,8 +22,10 @@ BUDGET_NOT_MET = 3
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
 space_option = click.option("--space", metavar="NAME", help="Search space; by default what suits the images.")
-device_option = click.option("--device", metavar="DEVICE", help="cpu, gpu, sim:NAME, or of a published table: pixel1.")
-runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime, openvino, ncnn or torch; torch+compile.")
+device_option = click.option(
+    "--device", metavar="DEVICE", help="cpu, ssh://HOST, sim:NAME, or of a published table: pixel1."
+)
+runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime, openvino, ncnn, torch, torch+compile.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads that a network may use.")
 table_option = click.option(
     "--table", metavar="TABLE", help="Latency table: a path, the beginning of its name, or an address."

@@ -41,7 +41,8 @@ def is_fetched(path: Path) -> bool:
 
 def default_path(subject: str, device: str, runtime: str, threads: int) -> Path:
     """The file for what is measured, where and how."""
-    stem = f"{device}-{runtime}-{threads}t-{subject}"
+    where = device.partition("?")[0] if device.startswith("ssh://") else device  # how to get there is no part of it
+    stem = f"{where}-{runtime}-{threads}t-{subject}"
     return tables_folder() / (re.sub(r"[^\w.@=-]+", "_", stem) + ".jsonl")
 
 

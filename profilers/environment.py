@@ -12,6 +12,7 @@ from typing import Any
 from profilers.agent import machine
 from profilers.agent.engines import version
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 BRIEF_SPIN = ("GOMP_SPINCOUNT", "5000")
 
 
@@ -31,7 +32,7 @@ def cpu_fingerprint() -> dict[str, str | int]:
 
 def cpu_environment(packages: tuple[str, ...]) -> dict[str, Any]:
     """What may explain a number later: kernel, clocks, governor, load, versions, git revision."""
-    return {**machine.state(), "versions": {name: version(name) for name in packages}, "revision": _revision()}
+    return {**machine.state(), "versions": {name: version(name) for name in packages}, "revision": revision()}
 
 
 def timing_warnings(environment: Mapping[str, Any]) -> tuple[str, ...]:
@@ -63,7 +64,8 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(found)
 
 
-def _revision() -> str | None:
+def revision() -> str | None:
+    """Of this project, where it is a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()

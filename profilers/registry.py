@@ -70,8 +70,8 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
     """The profiler of a device; opened by ``with``.
 
     Args:
-        device: ``cpu``, ``sim:NAME`` or a name that an installed package adds.
-        runtime: One of ``RUNTIMES``; onnxruntime by default.
+        device: ``cpu``, ``ssh://[user@]host``, ``sim:NAME`` or a name that an installed package adds.
+        runtime: One of ``RUNTIMES``; by default onnxruntime, over ssh what is found there.
         threads: Threads an operation may use.
 
     Raises:
@@ -87,13 +87,21 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
             raise UnknownNameError(f"{device} runs no {runtime!r}, it is simulated", mend="leave --runtime out")
         profiler = _import("profilers.devices.simulated:SimulatedProfiler")(rest, threads)
         return profiler
+    if scheme == "ssh":
+        try:
+            profiler = _import("profilers.devices.ssh:SshProfiler")(device, runtime, threads)
+        except ModuleNotFoundError as error:
+            if error.name != "asyncssh":
+                raise
+            raise MissingDependencyError("asyncssh is not installed", mend="pip install 'unas-hw[ssh]'") from None
+        return profiler
     if scheme == "gpu":
         raise MissingDeviceError(f"--device {device}: {gpu_absence()}", mend="unas-hw profile --device cpu")
     added = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
     if scheme in added:
         profiler = added[scheme].load()(rest, threads)
         return profiler
-    names = ("cpu", "gpu", *SIMULATED, *added)
+    names = ("cpu", "gpu", "ssh://HOST", *SIMULATED, *added)
     near = get_close_matches(device, names)
     raise UnknownNameError(
         f"no device is called {device!r}",

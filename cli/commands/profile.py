@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @space_option
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, gpu or sim:NAME.")
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, ssh://[user@]host, sim:NAME.")
 @runtime_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operation may use.")
 @click.option("--table", metavar="PATH", help="Table to complete; by default the one for space, device and runtime.")

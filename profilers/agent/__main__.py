@@ -1,4 +1,4 @@
-"""``python -m profilers.agent ENGINE[+OPTION...] THREADS [PACKAGE...]``; ends when its input ends.
+"""``python -m profilers.agent ENGINE[+OPTION...] THREADS [IDLE_S]``; ends when its input ends.
 
 One process runs one runtime: two of them fight over cores (torch after ONNX Runtime was seen 50 times slower).
 """
@@ -21,13 +21,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not answer for us
     machine.pin(threads)
-    for end in (signal.SIGTERM, signal.SIGHUP):
+    for end in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(end, lambda number, frame: sys.exit(128 + number))  # which removes the artifacts
     serve(
         lambda path, precision: load_engine(engine, path, threads, precision, options),
         sys.stdin.buffer,
         answers,
-        tuple(sys.argv[3:]),
+        int(sys.argv[3]) if len(sys.argv) > 3 else 0,
     )
 
 

@@ -11,8 +11,9 @@ import io
 import json
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
@@ -46,21 +47,19 @@ def encode(message: dict[str, Any], payload: bytes = b"") -> bytes:
     return json.dumps(message).encode() + b"\n" + payload
 
 
-def serve(
-    load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], packages: tuple[str, ...] = ()
-) -> None:
+def serve(load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], idle_s: int = 0) -> None:
     """Answers requests until there are no more; everything that goes wrong with one of them is its answer.
 
     Args:
         load: Path and precision to a loaded artifact.
         requests: Stream of messages.
         answers: The same.
-        packages: Whose versions describe the machine.
+        idle_s: Seconds after which an alarm is raised where no request came; 0 waits for ever.
     """
     folder = Path(tempfile.mkdtemp(prefix="unas-hw-"))
     before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(folder)  # a runtime's own files are removed too
     try:
-        _serve(load, requests, answers, packages, folder)
+        _serve(load, requests, answers, idle_s, folder)
     finally:
         shutil.rmtree(str(folder), ignore_errors=True)
         if before is None:
@@ -70,13 +69,15 @@ def serve(
 
 
 def _serve(
-    load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], packages: tuple[str, ...], folder: Path
+    load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], idle_s: int, folder: Path
 ) -> None:
     engines: dict[str, list[Engine]] = {}
     timers: dict[str, Iterator[Callable[[int], float]]] = {}
     number = 0
     while True:
+        signal.alarm(idle_s)  # a connection that broke without a word leaves us waiting
         received = receive(requests)
+        signal.alarm(0)
         if received is None:
             return
         request, payload = received
@@ -100,14 +101,14 @@ def _serve(
                 np.save(out, engines[key][0].run(np.load(io.BytesIO(payload), allow_pickle=False)))
                 content = out.getvalue()
             else:
-                answer.update(describe(packages))
+                answer.update(describe(request.get("packages", ())))
         except Exception as error:  # everything goes back to the process that can tell the user
             answer["error"] = f"{type(error).__name__}: {error}"
         answers.write(encode(answer, content))
         answers.flush()
 
 
-def describe(packages: tuple[str, ...]) -> dict[str, Any]:
+def describe(packages: Sequence[str]) -> dict[str, Any]:
     """The machine, how it is just now, the engines it has and versions of packages."""
     return {
         "fingerprint": machine.fingerprint(),

@@ -10,11 +10,9 @@ from typing import Any, final
 from profilers.agent.machine import usable_cores
 from profilers.agent.serve import encode, receive
 from profilers.devices.agent import AgentProfiler
-from profilers.environment import BRIEF_SPIN, cpu_environment, cpu_fingerprint
+from profilers.environment import BRIEF_SPIN, THREAD_VARIABLES, cpu_environment, cpu_fingerprint
 from profilers.errors import DeviceLostError, MissingDeviceError
 from profilers.registry import find_runtime
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @final
@@ -34,7 +32,7 @@ class LocalProfiler(AgentProfiler):
 
     def _open(self) -> None:
         # What is timed has the user's settings, not those that we train with.
-        environment = dict(os.environ.items() - {BRIEF_SPIN}) | dict.fromkeys(_THREAD_VARIABLES, str(self.threads))
+        environment = dict(os.environ.items() - {BRIEF_SPIN}) | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         self._agent = subprocess.Popen(
             [sys.executable, "-m", "profilers.agent", self.runtime, str(self.threads)],
             stdin=subprocess.PIPE,

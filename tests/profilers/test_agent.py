@@ -148,9 +148,9 @@ def test_a_request_that_was_cut_off_is_the_end_and_leaves_nothing_behind() -> No
 
 def test_the_process_says_what_machine_it_is_on_and_removes_its_folder(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "profilers.agent", "onnxruntime", "1", "numpy"],
+        [sys.executable, "-m", "profilers.agent", "onnxruntime", "1"],
         cwd=ROOT,
-        input=encode({"do": "describe"}),
+        input=encode({"do": "describe", "packages": ["numpy"]}),
         capture_output=True,
         env={"TMPDIR": str(tmp_path)},
         check=True,

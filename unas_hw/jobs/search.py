@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -279,7 +280,7 @@ def _run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTa
     """The run's folder, and whether a search was begun there."""
     if settings.run is not None:
         return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
-    device = str(table.header["device"]).partition("?")[0].replace(":", "-")
+    device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
     image = "x".join(map(str, config["input_shape"]))
     stem = f"{config['space']}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}-s{settings.unas.seed}"
     stem = stem.replace("%", "pct")
