@@ -1,0 +1,235 @@
+"""The real adb client against a small adbd, on a server of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profilers.devices.adb import Adb, DeviceCommandError
+from profilers.errors import DeviceLostError, FileError, MissingDependencyError, MissingDeviceError
+from tests.profilers.adbd import FakeAdbd
+
+CLUSTERS = {0: 1_800_000, 1: 1_800_000, 2: 2_400_000, 3: 3_000_000}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The client, with a server that nobody else uses."""
+    client = shutil.which("adb")
+    if client is None:
+        pytest.skip("adb is missing: apt-get install adb")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))  # its keys go there
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+    monkeypatch.setenv("ADB_LOCAL_TRANSPORT_MAX_PORT", "5554")  # it looks for no emulators
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    _adb(client, "start-server")
+    yield client
+    _adb(client, "kill-server")
+
+
+def _adb(client: str, *words: str) -> str:
+    done = subprocess.run([client, *words], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def device(server: str, tmp_path: Path) -> Iterator[FakeAdbd]:
+    with FakeAdbd(_android(tmp_path / "device")) as fake:
+        assert "connected to" in _adb(server, "connect", fake.serial)
+        yield fake
+        _adb(server, "disconnect", fake.serial)
+
+
+def _android(root: Path) -> Path:
+    """A file system with what the facts are read from."""
+    for index, khz in CLUSTERS.items():
+        folder = root / f"sys/devices/system/cpu/cpu{index}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "cpuinfo_max_freq").write_text(f"{khz}\n")
+        (folder / "scaling_governor").write_text("schedutil\n")
+    (root / "sys/devices/system/cpu/cpufreq").mkdir()
+    for index, (name, value) in enumerate(
+        (("cpu-0-0", "41500"), ("battery", "305"), ("off", "-274000"), ("vbat", "4200"), ("gpu", "52000"))
+    ):
+        zone = root / f"sys/class/thermal/thermal_zone{index}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(f"{name}\n")
+        (zone / "temp").write_text(f"{value}\n")
+    (root / "system/bin").mkdir(parents=True)
+    getprop = root / "system/bin/getprop"
+    getprop.write_text(
+        "#!/bin/sh\ncase $1 in ro.product.model) echo Fake 1;; ro.product.cpu.abi) echo arm64-v8a;; esac\n"
+    )
+    getprop.chmod(0o755)
+    return root
+
+
+def test_devices_are_listed_with_state_and_model(device: FakeAdbd) -> None:
+    found = {one.serial: one for one in Adb.devices()}[device.serial]
+    assert (found.state, found.model) == ("device", "Fake_1")
+    assert Adb.only().serial == device.serial
+    assert Adb(None).shell("echo hello") == "hello\n"
+
+
+def test_without_a_device_the_error_says_how_to_attach_one(server: str) -> None:
+    with pytest.raises(MissingDeviceError, match=r"no Android device is attached[\s\S]*adb connect"):
+        Adb.only()
+
+
+def test_of_several_devices_all_are_named(device: FakeAdbd, server: str, tmp_path: Path) -> None:
+    with FakeAdbd(_android(tmp_path / "second")) as second:
+        _adb(server, "connect", second.serial)
+        with pytest.raises(MissingDeviceError) as caught:
+            Adb.only()
+        assert device.serial in str(caught.value) and second.serial in str(caught.value)
+        assert Adb(second.serial).shell("pwd").strip() == str(tmp_path / "second")
+        _adb(server, "disconnect", second.serial)
+
+
+def test_exit_codes_and_both_streams_arrive(device: FakeAdbd) -> None:
+    adb = Adb(device.serial)
+    assert adb.shell("printf 'no newline'") == "no newline"
+    assert adb.shell("echo out; echo err >&2") == "out\n"
+    assert adb.shell("echo err 2>&1 >&2 | cat; echo 'it'\"'\"'s'").endswith("it's\n")
+    assert len(adb.shell("head -c 900000 /dev/zero | tr '\\0' x")) == 900_000
+    with pytest.raises(DeviceCommandError, match=r"ended with status 3: not today") as caught:
+        adb.shell("echo not today >&2; exit 3")
+    assert caught.value.status == 3
+
+
+def test_exit_codes_arrive_from_a_device_without_the_shell_protocol(server: str, tmp_path: Path) -> None:
+    with FakeAdbd(tmp_path / "old", shell_v2=False) as old:
+        _adb(server, "connect", old.serial)
+        assert Adb(old.serial).shell("echo one; echo two") == "one\ntwo\n"
+        with pytest.raises(DeviceCommandError, match="status 7: why"):
+            Adb(old.serial).shell("echo why; exit 7")
+        _adb(server, "disconnect", old.serial)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_001])
+def test_files_come_back_as_they_went(device: FakeAdbd, tmp_path: Path, size: int) -> None:
+    sent, back = tmp_path / "sent.bin", tmp_path / "back.bin"
+    sent.write_bytes(os.urandom(size))
+    adb = Adb(device.serial)
+    adb.push(sent, "/data/local/tmp/x.bin")
+    assert adb.shell("wc -c < /data/local/tmp/x.bin").strip() == str(size)
+    adb.pull("/data/local/tmp/x.bin", back)
+    assert back.read_bytes() == sent.read_bytes()
+
+
+def test_files_that_are_not_there(device: FakeAdbd, tmp_path: Path) -> None:
+    adb = Adb(device.serial)
+    with pytest.raises(FileError, match="no such file"):
+        adb.push(tmp_path / "none", "/data/local/tmp/none")
+    with pytest.raises(DeviceCommandError, match="adb pull between"):
+        adb.pull("/data/local/tmp/none", tmp_path / "none")
+    (tmp_path / "some").write_bytes(b"1")
+    with pytest.raises(DeviceCommandError, match="adb push between"):
+        adb.push(tmp_path / "some", "/nowhere/at/all")
+
+
+def test_an_unknown_serial_is_a_missing_device(server: str, tmp_path: Path) -> None:
+    (tmp_path / "some").write_bytes(b"1")
+    with pytest.raises(MissingDeviceError, match="'nobody' not found"):
+        Adb("nobody").shell("true")
+    with pytest.raises(MissingDeviceError, match="'nobody' not found"):
+        Adb("nobody").push(tmp_path / "some", "/data/local/tmp/some")
+
+
+def test_a_device_that_does_not_trust_this_computer(server: str, tmp_path: Path) -> None:
+    with FakeAdbd(tmp_path / "locked", authorized=False) as locked:
+        _adb(server, "connect", locked.serial)
+        with pytest.raises(MissingDeviceError, match=r"unauthorized[\s\S]*unlock the screen"):
+            Adb(locked.serial).shell("true")
+        with pytest.raises(MissingDeviceError, match=f"{locked.serial} is unauthorized"):
+            Adb.only()
+        _adb(server, "disconnect", locked.serial)
+
+
+def test_a_device_that_goes_away_in_a_command_is_lost(device: FakeAdbd) -> None:
+    adb = Adb(device.serial)
+
+    def pull_the_cable() -> None:
+        device.wait_until_busy()
+        device.kill()
+
+    thread = threading.Thread(target=pull_the_cable)
+    thread.start()
+    with pytest.raises(DeviceLostError, match="went away"):
+        adb.shell("sleep 30")  # its first call: nothing but the broken connection tells it from a missing device
+    thread.join()
+    with pytest.raises(DeviceLostError):
+        adb.shell("true")
+
+
+def test_a_device_that_goes_away_in_a_copy_is_lost(device: FakeAdbd, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(8_000_000))
+    device.kill_after_bytes = 2_000_000
+    with pytest.raises(DeviceLostError, match="went away"):
+        Adb(device.serial).push(tmp_path / "big", "/data/local/tmp/big")
+
+
+def test_a_command_that_takes_too_long_is_a_lost_device(device: FakeAdbd) -> None:
+    with pytest.raises(DeviceLostError, match=r"did not finish .* within 0\.5 s"):
+        Adb(device.serial).shell("sleep 30", timeout_s=0.5)
+
+
+def test_a_client_that_is_not_installed(tmp_path: Path) -> None:
+    for call in (
+        lambda: Adb("x", binary=str(tmp_path / "adb")).shell("true"),
+        lambda: Adb.devices(binary="no-adb-here"),
+    ):
+        with pytest.raises(MissingDependencyError, match="apt-get install adb"):
+            call()
+
+
+def test_an_offline_device_says_so(tmp_path: Path) -> None:
+    client = tmp_path / "adb"
+    client.write_text("#!/bin/sh\necho 'error: device offline' >&2\nexit 1\n")
+    client.chmod(0o755)
+    with pytest.raises(MissingDeviceError, match=r"device offline[\s\S]*reconnect"):
+        Adb("x", binary=str(client)).shell("true")
+
+
+def test_facts(device: FakeAdbd) -> None:
+    facts = Adb(device.serial).facts()
+    assert (facts.model, facts.abi, facts.governors) == ("Fake 1", "arm64-v8a", ("schedutil",))
+    assert {core.index: core.max_khz for core in facts.cores} == CLUSTERS
+    assert facts.big_cores == (3, 2)
+    assert [facts.mask(count) for count in (1, 2, 3, 4)] == ["8", "c", "d", "f"]
+    assert [(zone.name, zone.temperature_c) for zone in facts.zones] == [
+        ("cpu-0-0", 41.5),
+        ("battery", 30.5),
+        ("gpu", 52.0),
+    ]
+    with pytest.raises(MissingDeviceError, match="has 4 cores and cannot run on 5"):
+        facts.mask(5)
+
+
+def test_cores_without_a_clock_are_all_alike(device: FakeAdbd) -> None:
+    for index in CLUSTERS:
+        shutil.rmtree(device.root / f"sys/devices/system/cpu/cpu{index}/cpufreq")
+    facts = Adb(device.serial).facts()
+    assert facts.big_cores == (0, 1, 2, 3) and facts.governors == ()
+
+
+def test_cooling_down_ends_when_it_is_cool_or_time_is_up(device: FakeAdbd) -> None:
+    adb = Adb(device.serial)
+    waited = adb.cool_down(45, 0.3, poll_s=0.05)
+    assert not waited.reached and waited.hottest is not None and waited.hottest.name == "gpu"
+    assert 0.3 <= waited.waited_s < 5
+    (device.root / "sys/class/thermal/thermal_zone4/temp").write_text("44000\n")
+    assert adb.cool_down(45, 60).reached
+    shutil.rmtree(device.root / "sys/class/thermal")
+    assert adb.cool_down(45, 60).hottest is None
