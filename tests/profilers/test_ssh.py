@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,14 @@ def test_what_fails_there_names_the_operation_and_the_next_is_timed(server: sshd
         with pytest.raises(ConversionError, match="onnxruntime failed at conv"):
             profiler.load_artifact(LARGE, tmp_path / "damaged.onnx", QUICK)
         assert profiler.measure(SMALL, QUICK).median_ms > 0
+
+
+def test_without_the_library_there_is_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    monkeypatch.delitem(sys.modules, "profilers.devices.ssh")
+    with pytest.raises(MissingDependencyError, match="asyncssh is not installed") as caught:
+        open_profiler("ssh://board")
+    assert caught.value.mend == "pip install 'unas-hw[ssh]'"
 
 
 def test_nobody_listening_is_a_device_that_cannot_be_reached() -> None:
