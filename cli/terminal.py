@@ -26,6 +26,12 @@ device_option = click.option(
     "--device", metavar="DEVICE", help="cpu, ssh://HOST, sim:NAME, or of a published table: pixel1."
 )
 runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime, openvino, ncnn, torch, torch+compile.")
+precision_option = click.option(
+    "--precision",
+    metavar="NAME",
+    callback=lambda context, parameter, value: _precision(value),
+    help="fp32, fp16, bf16, int8 or tf32: in which the network is computed.",
+)
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads that a network may use.")
 table_option = click.option(
     "--table", metavar="TABLE", help="Latency table: a path, the beginning of its name, or an address."
@@ -33,14 +39,14 @@ table_option = click.option(
 
 
 def table_options(command: Command) -> Command:
-    """Which table: by name, or the last profiled of a device, runtime and number of threads."""
-    for option in (table_option, threads_option, runtime_option, device_option):
+    """Which table: by name, or the last profiled of a device, runtime, number of threads and precision."""
+    for option in (table_option, precision_option, threads_option, runtime_option, device_option):
         command = option(command)
     return command
 
 
 def which_table(command: Command) -> Command:
-    """``TABLE`` or ``--table``, or the last profiled of a device, runtime and number of threads."""
+    """``TABLE`` or ``--table``, or the last profiled of a device, runtime, number of threads and precision."""
     return click.argument("name", metavar="[TABLE]", required=False)(table_options(command))
 
 
@@ -53,6 +59,12 @@ image_size_option = click.option(
 rounds_option = click.option(
     "--rounds", type=click.IntRange(4), metavar="N", help="Samples per operation at most; more on noisy machines."
 )
+
+
+def _precision(name: str | None) -> str | None:
+    from profilers.precision import parse_precision
+
+    return name and parse_precision(name)
 
 
 def follow(job: Job[Result]) -> Result:
@@ -134,6 +146,11 @@ def table_lines(described: Mapping[str, Any]) -> dict[str, object]:
         "runtime": f"{described['runtime']}, {described['threads']} thread(s), {described['precision']}",
         "measured": f"{described['created']}, {described['sessions']} session(s), {described['rows_measured']} rows",
         "unstable": described["unstable"],
+        **(
+            {"energy": f"{described['energies']} rows by {described['meter']}, idle power subtracted"}
+            if described["energies"]
+            else {}
+        ),
         "noise floor": f"{described['noise_floor']:.2f}%",
         "calibration": f"{calibration['model']}: " + " + ".join(_terms(calibration)),
         "held-out error": f"{errors['mape']:.2f}% mean, {errors['max_error']:.2f}% worst, "

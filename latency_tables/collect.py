@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,7 @@ def fill(
     Raises:
         ForeignTableError: If the table is of another device, runtime or number of threads.
     """
-    with storage.journal(path) as journal:
+    with storage.journal(path) as journal, _no_empty_table(path):
         if path.stat().st_size == 0:
             journal.append(_header(subject, plan, profiler))
         table = LatencyTable.load(path)
@@ -87,6 +88,18 @@ def fill(
                 table = LatencyTable.load(path)
         calibrate(table)
         table.save()
+
+
+@contextmanager
+def _no_empty_table(path: Path) -> Iterator[None]:
+    """Where nothing could be measured, such as a precision that the runtime lacks, there is no table either."""
+    begun = path.stat().st_size
+    try:
+        yield
+    except Exception:
+        if not begun and len(path.read_bytes().splitlines()) == 1:
+            path.unlink()
+        raise
 
 
 def calibrate(table: LatencyTable) -> None:
@@ -174,7 +187,7 @@ def _session(
     for sample in profiler.sample(wanted, rule, label=label, have=have):
         if sample.key not in known:
             planned = wanted.get(sample.key, Planned(SENTINEL, "sentinel"))
-            journal.append(_row(planned, sample.calls).to_record())
+            journal.append(_row(planned, sample.calls, profiler.details(sample.key)).to_record())
             known.add(sample.key)
         journal.append(
             {
@@ -191,10 +204,10 @@ def _session(
             yield Progress("measure", done, total, sample.key)
 
 
-def _row(planned: Planned, calls: int) -> Row:
+def _row(planned: Planned, calls: int, details: Mapping[str, Any]) -> Row:
     workload = planned.workload
     parts = tuple(part.key for part in workload.parts)
-    return Row(workload.key, planned.role, calls, workload.cost.macs, workload.cost.params, parts)
+    return Row(workload.key, planned.role, calls, workload.cost.macs, workload.cost.params, parts, details)
 
 
 def _header(subject: str, plan: Sequence[Planned], profiler: Profiler) -> storage.Record:
@@ -233,6 +246,8 @@ def describe(table: LatencyTable) -> dict[str, Any]:
         "sessions": len(table.sessions),
         "rows_measured": len(table.measurements),
         "rows_not_measured": len(table.values),
+        "energies": len(table.energy_mj),
+        "meter": table.energies[-1].meter if table.energies else None,
         "unstable": sum(bool(found.flags) for found in table.measurements.values()),
         "noise_floor": table.noise_floor,
         "calibration": {

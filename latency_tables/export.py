@@ -19,7 +19,7 @@ from latency_tables.table import LatencyTable
 COLUMNS: dict[str, type] = {
     "key": str, "role": str, "ms": float, "sd_ms": float, "origin": str, "source": str, "raw_ms": float,
     "p10_ms": float, "p90_ms": float, "min_ms": float, "spread": float, "half_width": float, "samples": int,
-    "calls": int, "flags": str, "macs": int, "params": int,
+    "calls": int, "flags": str, "macs": int, "params": int, "energy_mj": float, "peak_memory_bytes": int,
 }  # fmt: skip
 """Of every format, in this order; ``ms`` is ``LatencyTable.latency_ms``, the others are as in its ``frame``."""
 FORMATS = ("csv", "json", "parquet")

@@ -34,6 +34,7 @@ MAX_RECORDS = {
     "row": 10_000,
     "sample": 1_000_000,
     "value": 100_000,
+    "energy": 1_000_000,
     "calibration": 1000,
 }
 MAX_TEXT, MAX_DEPTH = 2000, 8

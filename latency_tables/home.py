@@ -17,6 +17,7 @@ from latency_tables.errors import TableError
 from latency_tables.published import find_published
 from latency_tables.rows import OP
 from latency_tables.table import LatencyTable
+from profilers.precision import PRECISIONS
 
 
 def home() -> Path:
@@ -88,6 +89,7 @@ class Target:
     device: str | None = None
     runtime: str | None = None
     threads: int | None = None
+    precision: str | None = None
 
     def differing(self, table: LatencyTable) -> dict[str, Any]:
         """What this table is not of."""
@@ -104,14 +106,25 @@ def last_table(target: Target, needed: Iterable[str] = (), subject: str | None =
     """The table of this target that was profiled last, of those that have these operations.
 
     A table that ships comes after all of the user's, and only where its device is asked for by name. Where none has
-    them all, it is the last that was begun for this subject, if one is given.
+    them all, it is the last that was begun for this subject, if one is given. Without a precision in the target, tables
+    of all precisions are meant: their operations are the same but for it.
     """
     needed = tuple(needed)
     files = [*table_files(), *(find_published(target.device) if target.device else ())]
     tables = [each for each in map(LatencyTable.load, files) if not target.differing(each)]
-    whole = (each for each in tables if set(priced(each, needed)) <= set(each.keys(OP)))
-    begun = (each for each in tables if each.header["subject"] == subject and each.keys(OP))
+    whole = (each for each in tables if set(priced(each, _keys_of(each, needed))) <= set(each.keys(OP)))
+    begun = (each for each in tables if subject and _bare(each.header["subject"]) == _bare(subject) and each.keys(OP))
     return next(whole, None) or next(begun, None)
+
+
+def _keys_of(table: LatencyTable, keys: Iterable[str]) -> list[str]:
+    return [f"{_bare(key)}:{table.header['precision']}" for key in keys]
+
+
+def _bare(name: str) -> str:
+    """A key or subject without its precision."""
+    stem, _, precision = name.rpartition(":")
+    return stem if precision in PRECISIONS else name
 
 
 def open_table(name: str | Path | None = None, target: Target = ANY) -> LatencyTable:

@@ -45,7 +45,8 @@ def merge(tables: Sequence[LatencyTable], path: Path) -> LatencyTable:
     header = {**first.header, "subject": " + ".join(subjects), "created": min(t.header["created"] for t in tables)}
     sessions, samples = _sessions(tables)
     before = _common_calibration(tables)
-    merged = LatencyTable(path, header, _rows(tables), samples, sessions, before, _values(tables))
+    energies = dict.fromkeys(energy for table in tables for energy in table.energies)
+    merged = LatencyTable(path, header, _rows(tables), samples, sessions, before, _values(tables), energies)
     calibrate(merged)
     return merged
 

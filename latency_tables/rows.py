@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 from latency_tables import storage
 
@@ -22,6 +23,7 @@ class Row:
         calls: Averaged into each sample.
         macs, params: By arithmetic.
         parts: Keys of the operations of a network.
+        details: What the device said of it: ``peak_memory_bytes``, ``clock``, ``provider``, ``statistic``.
     """
 
     key: str
@@ -30,10 +32,41 @@ class Row:
     macs: int
     params: int
     parts: tuple[str, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_record(self) -> storage.Record:
         """As a line of the file."""
         return {"record": "row", **self.__dict__, "parts": list(self.parts)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyRow:
+    """One window of an energy meter.
+
+    Attributes:
+        key: What ran.
+        energy_mj: Of one call, above idle.
+        calls: In the window.
+        window_s: How long it was.
+        idle_w: What was subtracted.
+        meter: Whose reading it is.
+    """
+
+    key: str
+    energy_mj: float
+    calls: int
+    window_s: float
+    idle_w: float
+    meter: str
+
+    def to_record(self) -> storage.Record:
+        """As a line of the file."""
+        return {"record": "energy", **self.__dict__}
+
+    @classmethod
+    def from_record(cls, record: storage.Record) -> Self:
+        """The inverse of ``to_record``."""
+        return cls(**{each.name: record[each.name] for each in fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Records, one a line:
 * ``session``: a stretch of measuring without a break, with the state of the machine
 * ``row``: one operation or network (key, role, calls, arithmetic, parts); in a finished table with its samples
 * ``sample``: one timed block of a row, while measuring
+* ``energy``: one window of an energy meter over a row
 * ``value``: the latency of an operation that was not measured here: published, or adapted from other devices
 * ``calibration``: whole networks against sums
 """
@@ -34,6 +35,8 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "session": {"session": int, "label": str, "created": str, "environment": dict},
     "row": {"key": str, "role": str, "calls": int, "macs": int, "params": int, "parts": list},
     "sample": {"session": int, "key": str, "ms": (int, float), "tick": int, "drifted": bool},
+    "energy": {"key": str, "energy_mj": (int, float), "calls": int, "window_s": (int, float), "idle_w": (int, float),
+               "meter": str},
     "value": {"key": str, "ms": (int, float), "sd_ms": (int, float, type(None)), "origin": str, "source": str},
     "calibration": {"model": str, "scale": (int, float), "per_op_ms": (int, float), "intercept_ms": (int, float),
                     "residuals": list},
@@ -92,6 +95,10 @@ def _record(path: Path, number: int, line: str) -> Record:
             _check_sample(record["session"], record["tick"], record["ms"], record["drifted"])
         if not all(isinstance(part, str) for part in record.get("parts", ())):
             raise ValueError(f"parts are {record['parts']!r}")
+        if not isinstance(record.get("details", {}), dict):
+            raise ValueError(f"details are {record['details']!r}")
+        if record["record"] == "energy" and not all(_is_finite(record[n]) for n in ("energy_mj", "window_s", "idle_w")):
+            raise ValueError(f"an energy is {record['energy_mj']!r} mJ")
         if record["record"] == "value":
             _check_value(record["ms"], record["sd_ms"])
         if record["record"] == "calibration":

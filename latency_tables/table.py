@@ -18,7 +18,7 @@ import pandas as pd
 from latency_tables import storage
 from latency_tables.calibration import Calibration, Observed, noise_floor
 from latency_tables.errors import DamagedTableError, ForeignTableError, MissingEntryError, NoisyTableError
-from latency_tables.rows import ANCHOR, MEASURED, NETWORK, OP, PUBLISHED, REGRESSED, Row, Value
+from latency_tables.rows import ANCHOR, MEASURED, NETWORK, OP, PUBLISHED, REGRESSED, EnergyRow, Row, Value
 from profilers.measurement import MIN_SAMPLES, Measurement
 from profilers.opspec import OpSpec
 from profilers.profiler import SENTINEL
@@ -37,6 +37,7 @@ class LatencyTable:
         rows: Of what was measured, by key.
         samples: Per session, in the order in which they were taken.
         values: Of what was not, by key.
+        energies: Windows of an energy meter, in the order in which they were measured.
         calibration: The last one; identity if there is none.
     """
 
@@ -49,6 +50,7 @@ class LatencyTable:
         sessions: Sequence[storage.Record] = (),
         calibration: Calibration | None = None,
         values: Iterable[Value] = (),
+        energies: Iterable[EnergyRow] = (),
     ) -> None:
         self.path = path
         self.header = header
@@ -57,6 +59,7 @@ class LatencyTable:
         self.sessions = tuple(sessions)
         self.calibration = calibration or Calibration()
         self.values = {value.key: value for value in values}
+        self.energies = tuple(energies)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -64,12 +67,16 @@ class LatencyTable:
         content = storage.read(path)
         rows: dict[str, Row] = {}
         samples: dict[int, list[Sample]] = {}
-        sessions, values, calibration = [], [], None
+        sessions, values, energies, calibration = [], [], [], None
         for record in content.records:
             kind = record["record"]
             if kind == "row":
                 names = ("key", "role", "calls", "macs", "params")
-                row = Row(**{name: record[name] for name in names}, parts=tuple(record["parts"]))
+                row = Row(
+                    **{name: record[name] for name in names},
+                    parts=tuple(record["parts"]),
+                    details=record.get("details", {}),
+                )
                 rows[row.key] = row
                 for session, tick, ms, drifted in record.get("samples", ()):
                     samples.setdefault(session, []).append(Sample(row.key, ms, row.calls, tick, drifted))
@@ -84,6 +91,8 @@ class LatencyTable:
                 samples.setdefault(record["session"], []).append(sample)
             elif kind == "session":
                 sessions.append(record)
+            elif kind == "energy":
+                energies.append(EnergyRow.from_record(record))
             elif kind == "value":
                 values.append(Value.from_record(record))
             elif kind == "calibration":
@@ -91,7 +100,7 @@ class LatencyTable:
         for taken in samples.values():
             taken.sort(key=lambda sample: sample.tick)
         # In the order of the sessions, not of the rows: values must not change when a table is saved.
-        return cls(path, content.header, rows, dict(sorted(samples.items())), sessions, calibration, values)
+        return cls(path, content.header, rows, dict(sorted(samples.items())), sessions, calibration, values, energies)
 
     def with_values(self, values: Iterable[Value], calibration: Calibration | None = None) -> Self:
         """The same table with these values too."""
@@ -103,6 +112,7 @@ class LatencyTable:
             self.sessions,
             calibration or self.calibration,
             (*self.values.values(), *values),
+            self.energies,
         )
 
     def rescale(self, factor: float) -> None:
@@ -124,7 +134,8 @@ class LatencyTable:
                 where[sample.key].append([session, sample.tick, sample.ms, sample.drifted])
         rows = ({**row.to_record(), "samples": where[row.key]} for row in self.rows.values())
         values = (value.to_record() for value in self.values.values() if value.origin != REGRESSED)
-        return (*self.sessions, *rows, *values, self.calibration.to_record())
+        energies = (energy.to_record() for energy in self.energies)
+        return (*self.sessions, *rows, *energies, *values, self.calibration.to_record())
 
     @property
     def is_published(self) -> bool:
@@ -185,6 +196,14 @@ class LatencyTable:
         }
 
     @cached_property
+    def energy_mj(self) -> dict[str, float]:
+        """Of one call above idle: the median of the row's windows."""
+        windows: dict[str, list[float]] = {}
+        for energy in self.energies:
+            windows.setdefault(energy.key, []).append(energy.energy_mj)
+        return {key: float(np.median(values)) for key, values in windows.items()}
+
+    @cached_property
     def frame(self) -> pd.DataFrame:
         """One line a row: role, latency, origin, statistics (``_ms``), samples, flags, arithmetic.
 
@@ -213,6 +232,8 @@ class LatencyTable:
                     "flags": ",".join(found.flags),
                     "macs": row.macs,
                     "params": row.params,
+                    "energy_mj": self.energy_mj.get(key, math.nan),
+                    "peak_memory_bytes": row.details.get("peak_memory_bytes", math.nan),
                 }
             )
         for value in self.values.values():

@@ -28,7 +28,7 @@ class OpSpec:
         kind: What it is: ``mbconv``, ``conv``, ``classifier``, ``network``.
         attrs: What distinguishes it from others of its kind; sorted, read-only.
         shape: Input shape, batch first: ``(N, C, H, W)``.
-        dtype: Element type of the input and the weights.
+        dtype: The precision it is computed in, of ``profilers.precision.PRECISIONS``.
 
     Raises:
         OpSpecError: If they cannot be written as a key and read again.

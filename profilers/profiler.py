@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
+from profilers.errors import MissingDeviceError
 from profilers.measurement import Measurement
 from profilers.opspec import OpSpec
+from profilers.power import CommandMeter, EnergyReading, idle_power_w, measure_energy
+from profilers.power_base import POWER_COMMAND_MEND, PowerMeter
 from profilers.timing import Sample, TimingRule, calls_per_block, corrected_ms, interleave
 from profilers.workload import Workload
 
@@ -65,6 +69,30 @@ class Profiler(ABC):
     @abstractmethod
     def _time_s(self, key: str, calls: int) -> float:
         """Seconds that this many calls take, after some that are not counted."""
+
+    def details(self, key: str) -> dict[str, Any]:
+        """What is known of a loaded workload beside its time, such as ``peak_memory_bytes``, for its row."""
+        del key
+        return {}
+
+    def _spin(self, key: str, seconds: float) -> int:
+        """Calls for about so long and says how often; devices that warm up before they time had better do it."""
+        begin, calls = self.clock_s(), 0
+        while self.clock_s() - begin < seconds:
+            self._time_s(key, self._loaded[key])
+            calls += self._loaded[key]
+        return calls
+
+    def _rest(self, seconds: float) -> None:
+        """Does nothing for so long."""
+        time.sleep(seconds)
+
+    def _meter(self) -> PowerMeter:
+        """The device's own energy meter; raises ``MissingDeviceError`` where it has none that is read."""
+        raise MissingDeviceError(
+            f"no energy meter of {self.device} is known here, and --power-command was not given",
+            mend=f"give {POWER_COMMAND_MEND}",
+        )
 
     def _unload(self, key: str) -> None:  # noqa: B027 - a device without memory has nothing to free
         """Forget a workload."""
@@ -125,6 +153,27 @@ class Profiler(ABC):
     def time_block(self, key: str) -> float:
         """Seconds of one block of a loaded workload: what is behind a single sample."""
         return self._time_s(key, self._loaded[key])
+
+    @final
+    def meter(self, command: str | None = None) -> PowerMeter:
+        """What measures the device's energy: a command or file that prints watts or joules, or its own meter.
+
+        Raises:
+            MissingDeviceError: If there is none, naming what was looked for.
+            UnitError: If the command prints something else.
+        """
+        return CommandMeter(command) if command is not None else self._meter()
+
+    @final
+    def idle_power_w(self, meter: PowerMeter, seconds: float) -> float:
+        """Mean power while nothing of ours runs."""
+        return idle_power_w(meter, seconds, self._rest)
+
+    @final
+    def energy(self, key: str, meter: PowerMeter, *, seconds: float, idle_w: float) -> EnergyReading:
+        """Energy per call of a loaded workload above idle, over one window of about so many seconds."""
+        self._refuse_closed()
+        return measure_energy(partial(self._spin, key), meter, window_s=seconds, idle_w=idle_w)
 
     @final
     def unload(self, keys: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from profilers.opspec import OpSpec
+from profilers.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,11 +61,13 @@ class Workload:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        with torch.device("meta"), torch.no_grad():
+        with torch.device("meta"), torch.no_grad():  # what is counted does not depend on the type
             module = self.build().eval()
-            example = torch.empty(self.op.shape, dtype=getattr(torch, self.op.dtype))
+            example = torch.empty(self.op.shape)
             with FlopCounterMode(display=False) as counter:
                 output = module(example)
         params = sum(p.numel() for p in module.parameters())
         moved = example.numel() + output.numel() + params
-        return Cost(macs=counter.get_total_flops() // 2, params=params, moved_bytes=moved * example.element_size())
+        return Cost(
+            macs=counter.get_total_flops() // 2, params=params, moved_bytes=moved * PRECISIONS[self.op.dtype][1]
+        )

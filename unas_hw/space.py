@@ -76,11 +76,13 @@ class SearchSpace(ABC):
         name: What the command line calls it.
         input_shape: ``(N, C, H, W)`` that latencies are for; N is the batch.
         classes: Outputs of the network.
+        precision: In which networks run, as in ``profilers.precision``; training is another matter.
     """
 
     name: str
     input_shape: tuple[int, int, int, int]
     classes: int
+    precision: str
 
     @property
     @abstractmethod
@@ -142,8 +144,9 @@ class SearchSpace(ABC):
 
     @property
     def title(self) -> str:
-        """Name and input shape, as ``mbconv-small@1x1x8x8``."""
-        return f"{self.name}@{'x'.join(map(str, self.input_shape))}"
+        """Name, input shape and a precision other than float32: ``mbconv-small@1x1x8x8``, ``...:float16``."""
+        precision = "" if self.precision == "float32" else f":{self.precision}"
+        return f"{self.name}@{'x'.join(map(str, self.input_shape))}{precision}"
 
     @final
     def workload(self, architecture: Architecture) -> Workload:
@@ -154,7 +157,7 @@ class SearchSpace(ABC):
             "space": self.name,
         }
         return Workload(
-            OpSpec("network", attrs, self.input_shape),
+            OpSpec("network", attrs, self.input_shape, self.precision),
             lambda: self.network(architecture),
             self.parts(architecture),
         )

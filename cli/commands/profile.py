@@ -13,6 +13,7 @@ from ..terminal import (
     follow,
     image_size_option,
     json_option,
+    precision_option,
     rounds_option,
     runtime_option,
     sheet,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, ssh://[user@]host, sim:NAME.")
 @runtime_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operation may use.")
+@precision_option
 @click.option("--table", metavar="PATH", help="Table to complete; by default the one for space, device and runtime.")
 @batch_option
 @click.option("--dataset", metavar="NAME", help="For the images of this data set: digits, or the path of an .npz.")
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 @click.option("--more", is_flag=True, help="Measure what the table has again, in addition.")
 @click.option("--refresh", "refreshing", is_flag=True, help="Measure the anchors only, and rescale the table by them.")
 @click.option("--quick", is_flag=True, help="Whole networks only; rows come from tables of other devices.")
+@click.option("--energy", is_flag=True, help="Measure energy too, by the device's own meter: NVML, RAPL.")
+@click.option("--power-command", metavar="COMMAND", help="Energy by a command or file that prints 3.2W or 12.5J.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be measured, and how long it takes.")
 @json_option
 def command(
@@ -46,6 +50,7 @@ def command(
     device: str,
     runtime: str | None,
     threads: int,
+    precision: str | None,
     table: str | None,
     batch: int,
     dataset: str | None,
@@ -56,6 +61,8 @@ def command(
     more: bool,
     refreshing: bool,
     quick: bool,
+    energy: bool,
+    power_command: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -75,7 +82,7 @@ def command(
 
     budget_ms = parse_ms(time_budget) if time_budget else None
     profiler = open_device(device, runtime=runtime, threads=threads)
-    found = space_for(space, dataset=dataset, image_size=image_size, batch=batch)
+    found = space_for(space, dataset=dataset, image_size=image_size, batch=batch, precision=precision or "float32")
     if table is not None and is_address(table):
         raise click.BadParameter(f"{table} cannot be written to: give a path", param_hint="--table")
     path = Path(table) if table else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
@@ -88,7 +95,17 @@ def command(
     elif quick:
         done = follow(quick_profile(found, profiler, path=path, rule=rule))
     else:
-        job = profile(found, profiler, path=path, rule=rule, networks=networks, more=more, time_budget_ms=budget_ms)
+        job = profile(
+            found,
+            profiler,
+            path=path,
+            rule=rule,
+            networks=networks,
+            more=more,
+            time_budget_ms=budget_ms,
+            energy=energy or power_command is not None,
+            power_command=power_command,
+        )
         done = follow(job)
     described = describe(done)
     emit(described, as_json, sheet(table_lines(described)))

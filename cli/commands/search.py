@@ -55,6 +55,7 @@ def command(
     device: str | None,
     runtime: str | None,
     threads: int | None,
+    precision: str | None,
     table: str | None,
     run: str | None,
     rounds: int | None,
@@ -81,7 +82,7 @@ def command(
         image_size=image_size,
         batch=batch,
         table=table,
-        target=Target(device=device, runtime=runtime, threads=threads),
+        target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
         run=run,
         unas=replace(config_for(space), **{name: value for name, value in unas.items() if value is not None}),
     )

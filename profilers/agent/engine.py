@@ -17,6 +17,8 @@ REWARM_CALLS, REWARM_S, LEAST_CALLS = 10, 0.06, 3
 for so long, but never fewer than the last. After one call alone, the next call of a network of 3 ms was 30% slower than
 the steady state; operations get there with the third call, networks of 6 ms (30 MB) only after ten."""
 
+SPIN_CALLS = 4
+
 
 class Engine(ABC):
     """A loaded artifact with an input in place.
@@ -37,6 +39,19 @@ class Engine(ABC):
     @abstractmethod
     def run(self, x: Array) -> Array:
         """The output for this input, both float32."""
+
+    def wait(self) -> None:  # noqa: B027 - most calls are done when they return
+        """Until everything that was called is done."""
+
+    def spin(self, shape: tuple[int, ...], seconds: float) -> int:
+        """Calls for about so long, for an energy meter; says how often."""
+        call, calls, end = self.bind(random_input(shape)), 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for _ in range(SPIN_CALLS):
+                call()
+            self.wait()
+            calls += SPIN_CALLS
+        return calls
 
     def timer(self, shape: tuple[int, ...]) -> Callable[[int], float]:
         """``calls -> seconds`` on a fixed random input, by the wall clock.

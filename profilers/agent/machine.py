@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -78,3 +80,27 @@ def lines(path: str) -> list[str]:
         return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux, or not in this container: the fact is then unknown
         return []
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process, from which its peak is counted from now on; None where the system does not say.
+
+    What was freed is given back before: else an operation would seem to need nothing that fits where another was.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return None
+    return _status_bytes("VmRSS")
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process had since ``resident_bytes``."""
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int | None:
+    found = [line.split()[1] for line in lines("/proc/self/status") if line.startswith(field + ":")]
+    return int(found[0]) * 1024 if found else None

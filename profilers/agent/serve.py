@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from profilers.agent import machine
-from profilers.agent.engine import Engine
+from profilers.agent.engine import Engine, random_input
 from profilers.agent.engines import installed, version
 
 INSTANCES = 2
@@ -72,6 +72,7 @@ def _serve(
     load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], idle_s: int, folder: Path
 ) -> None:
     engines: dict[str, list[Engine]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     timers: dict[str, Iterator[Callable[[int], float]]] = {}
     number = 0
     while True:
@@ -88,14 +89,23 @@ def _serve(
                 number += 1
                 path = folder / "{}{}".format(number, request["suffix"])
                 path.write_bytes(payload)
-                engines[key] = [load(str(path), request["precision"]) for _ in range(INSTANCES)]
+                shapes[key], engines[key] = tuple(request["shape"]), []
+                before = peak = None
+                for _ in range(INSTANCES):  # the memory of the last: the first brings in what the library needs once
+                    before = machine.resident_bytes()
+                    engines[key].append(load(str(path), request["precision"]))
+                    engines[key][-1].bind(random_input(shapes[key]))()
+                    peak = machine.peak_bytes()
                 path.unlink()  # a process that is killed leaves none behind
-                timers[key] = cycle([engine.timer(tuple(request["shape"])) for engine in engines[key]])
-                answer["details"] = engines[key][0].details
+                timers[key] = cycle([engine.timer(shapes[key]) for engine in engines[key]])
+                known = {} if before is None or peak is None else {"peak_memory_bytes": peak - before}
+                answer["details"] = {**known, **engines[key][0].details}
             elif request["do"] == "unload":
                 del engines[key], timers[key]
             elif request["do"] == "time":
                 answer["s"] = next(timers[key])(request["calls"])
+            elif request["do"] == "spin":
+                answer["calls"] = engines[key][0].spin(shapes[key], request["s"])
             elif request["do"] == "run":
                 out = io.BytesIO()
                 np.save(out, engines[key][0].run(np.load(io.BytesIO(payload), allow_pickle=False)))

@@ -22,6 +22,10 @@ class AgentProfiler(Profiler):
 
     _runtime: Runtime
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._details: dict[str, dict[str, Any]] = {}
+
     @abstractmethod
     def _exchange(self, request: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]:
         """The agent's answer to a request; raises ``DeviceLostError``."""
@@ -42,13 +46,20 @@ class AgentProfiler(Profiler):
 
     def _load_artifact(self, workload: Workload, path: Path) -> None:
         request = {"do": "load", "key": workload.key, "suffix": path.suffix, "precision": workload.op.dtype}
-        self._ask({**request, "shape": workload.op.shape}, path.read_bytes())
+        answer = self._ask({**request, "shape": workload.op.shape}, path.read_bytes())[0]
+        self._details[workload.key] = answer["details"]
+
+    def details(self, key: str) -> dict[str, Any]:
+        return self._details[key]
 
     def _unload(self, key: str) -> None:
         self._ask({"do": "unload", "key": key})
 
     def _time_s(self, key: str, calls: int) -> float:
         return float(self._ask({"do": "time", "key": key, "calls": calls})[0]["s"])
+
+    def _spin(self, key: str, seconds: float) -> int:
+        return int(self._ask({"do": "spin", "key": key, "s": seconds})[0]["calls"])
 
     def run(self, key: str, x: Array) -> Array:
         """The output of a loaded workload."""

@@ -16,6 +16,7 @@ from typing import Any, final
 from urllib.parse import parse_qsl
 
 from profilers.errors import DeviceLostError, UnknownNameError
+from profilers.power_base import Energy, PowerMeter, not_started
 from profilers.profiler import Profiler
 from profilers.workload import Workload
 
@@ -38,6 +39,9 @@ class SimulatedDevice:
         period_s: Length of one state of the two.
         drift_per_s: Relative slow-down per second of device time.
         outliers: Share of samples that take ten times as long.
+        idle_w: Power while nothing runs.
+        pj_per_mac: Energy of a multiply-accumulate, in picojoules.
+        pj_per_byte: Of memory traffic.
         drop_after: Timings after which the connection is lost; 0 for never.
         seed: Of the noise.
     """
@@ -52,6 +56,9 @@ class SimulatedDevice:
     period_s: float = 2.0
     drift_per_s: float = 0.0
     outliers: float = 0.0
+    idle_w: float = 1.0
+    pj_per_mac: float = 20.0
+    pj_per_byte: float = 100.0
     drop_after: int = 0
     seed: int = 0
 
@@ -63,6 +70,11 @@ class SimulatedDevice:
         fit = 0.75 + 0.5 * _unit(workload.key)
         busy = max(workload.cost.macs / self.macs_per_ms, workload.cost.moved_bytes / self.bytes_per_ms)
         return self.overhead_ms + self.isolation_ms + fit * busy
+
+    def energy_mj(self, workload: Workload) -> float:
+        """Of one call, above idle."""
+        cost = workload.cost
+        return (cost.macs * self.pj_per_mac + cost.moved_bytes * self.pj_per_byte) * 1e-9
 
 
 BUILTIN = {
@@ -82,6 +94,9 @@ RANGES = {
     "period_s": (1e-6, 1e6),
     "drift_per_s": (0, 100),
     "outliers": (0, 1),
+    "idle_w": (0, 1e6),
+    "pj_per_mac": (0, 1e9),
+    "pj_per_byte": (0, 1e9),
     "drop_after": (0, 10**9),
     "seed": (0, 2**63),
 }
@@ -125,6 +140,8 @@ class SimulatedProfiler(Profiler):
         self.threads = threads
         self.model = find_simulated(name)
         self._true_ms: dict[str, float] = {}
+        self._true_mj: dict[str, float] = {}
+        self.spent_mj = 0.0
         self._label = ""
         self._taken: dict[str, int] = {}
         self._now_s = 0.0
@@ -136,6 +153,7 @@ class SimulatedProfiler(Profiler):
 
     def _close(self) -> None:
         self._true_ms.clear()
+        self._true_mj.clear()
 
     def _begin(self, label: str) -> None:
         self._label, self._now_s = label, 0.0
@@ -143,9 +161,17 @@ class SimulatedProfiler(Profiler):
 
     def _load(self, workload: Workload) -> None:
         self._true_ms[workload.key] = self.model.latency_ms(workload)
+        self._true_mj[workload.key] = self.model.energy_mj(workload)
 
     def _unload(self, key: str) -> None:
-        del self._true_ms[key]
+        del self._true_ms[key], self._true_mj[key]
+
+    def _rest(self, seconds: float) -> None:
+        self._now_s += seconds
+        self.spent_mj += self.model.idle_w * seconds * 1e3
+
+    def _meter(self) -> PowerMeter:
+        return SimulatedMeter(self)
 
     def _time_s(self, key: str, calls: int) -> float:
         self._timings += 1
@@ -163,7 +189,8 @@ class SimulatedProfiler(Profiler):
         if draw.random() < model.outliers:
             factor *= 10
         seconds = self._true_ms[key] * factor * calls / 1e3
-        self._now_s += seconds
+        self._rest(seconds)
+        self.spent_mj += self._true_mj[key] * calls
         return seconds
 
     @property
@@ -176,3 +203,30 @@ class SimulatedProfiler(Profiler):
 
     def environment(self) -> dict[str, Any]:
         return {"model": {field.name: getattr(self.model, field.name) for field in fields(self.model)}}
+
+
+@final
+class SimulatedMeter(PowerMeter):
+    """Counts what a simulated device spends, by that device's clock."""
+
+    name = "simulated"
+
+    def __init__(self, profiler: SimulatedProfiler) -> None:
+        self._profiler = profiler
+        self._before: tuple[float, float] | None = None
+
+    def _now(self) -> tuple[float, float]:
+        return self._profiler.spent_mj, self._profiler.clock_s()
+
+    def start(self) -> None:
+        self._before = self._now()
+
+    def stop(self) -> Energy:
+        if self._before is None:
+            raise not_started(self.name)
+        (before_mj, before_s), (now_mj, now_s) = self._before, self._now()
+        self._before = None
+        return Energy(now_mj - before_mj, now_s - before_s, 2)
+
+    def cancel(self) -> None:
+        self._before = None

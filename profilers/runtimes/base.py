@@ -68,6 +68,10 @@ class Runtime(ABC):
         """As in ``--runtime``."""
         return "+".join((self.engine, *self.options))
 
+    def stored(self, precision: str) -> str:
+        """The precision of its files for this one; another where it is the engine that rounds."""
+        return precision
+
     @abstractmethod
     def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
         """Writes the artifact."""

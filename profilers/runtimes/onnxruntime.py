@@ -18,8 +18,9 @@ class OnnxRuntime(Runtime):
 
     engine = "onnxruntime"
     suffix = ".onnx"
+    precisions = ("float32", "float16", "int8")
     packages = ("onnxruntime", "onnx", "numpy")
     known_options: ClassVar[dict[str, str]] = {"xnnpack": "XNNPACK", "cuda": "CUDA", "tensorrt": "TensorRT"}
 
     def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
-        write_onnx(module, shape, path, final=False)
+        write_onnx(module, shape, path, final=False, precision=precision)

@@ -18,7 +18,12 @@ class OpenVino(Runtime):
 
     engine = "openvino"
     suffix = ".onnx"
+    precisions = ("float32", "float16", "bfloat16", "int8")
     packages = ("openvino", "onnx", "numpy")
 
+    def stored(self, precision: str) -> str:
+        """Shorter floating point is how it computes, not what the file holds."""
+        return "int8" if precision == "int8" else "float32"
+
     def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
-        write_onnx(module, shape, path, final=False)
+        write_onnx(module, shape, path, final=False, precision=self.stored(precision))

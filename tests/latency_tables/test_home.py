@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from latency_tables import home
+from latency_tables.collect import Planned, fill
 from latency_tables.errors import TableError
+from latency_tables.rows import OP
+from profilers.devices.simulated import SimulatedProfiler
+from profilers.testing import convolution
+from profilers.timing import TimingRule
+from profilers.workload import Workload
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _touch(path: Path, when: int) -> Path:
-    path.write_text("")
+    path.touch()
     os.utime(path, (when, when))
     return path
 
@@ -95,3 +102,20 @@ def test_a_path_is_taken_as_it_is_and_a_file_name_is_looked_for_in_the_folder(fo
     assert home.find_table("here.jsonl") == Path("here.jsonl")
     assert home.find_table("there.jsonl") == there
     assert home.find_table("nowhere.jsonl") == Path("nowhere.jsonl")
+
+
+def test_tables_of_every_precision_are_meant_unless_one_is_named(folder: Path) -> None:
+    op = Planned(convolution(8), OP)
+    half = Planned(Workload(replace(op.workload.op, dtype="float16"), op.workload.build), OP)
+    rule = TimingRule(min_rounds=4, max_rounds=4, min_time_s=0)
+    for number, (subject, planned) in enumerate({"space@1": op, "space@1:float16": half}.items()):
+        path = folder / f"{number}.jsonl"
+        with SimulatedProfiler("phone", 1) as profiler:
+            list(fill(path, subject, [planned], profiler, rule))
+        _touch(path, number)
+    for precision, stem in ((None, "1"), ("float16", "1"), ("float32", "0")):
+        found = home.last_table(home.Target(precision=precision), [op.workload.key])
+        assert found is not None and found.path.stem == stem
+    assert home.last_table(home.Target(precision="int8"), [op.workload.key]) is None
+    begun = home.last_table(home.ANY, ["other[]@1x1:float32"], "space@1")
+    assert begun is not None and begun.path.stem == "1"

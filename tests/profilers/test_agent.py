@@ -106,10 +106,16 @@ def test_samples_of_an_operation_take_turns_among_its_instances() -> None:
         assert all("error" not in answer for answer, _ in said)
         seen.append([engine.calls for engine in loader.engines])
     assert all(len(calls) == INSTANCES for calls in seen)
-    taken = [[calls > 0 for calls in each] for each in seen]
-    assert taken == [[False, False], [True, False], [True, True], [True, True]]
-    assert seen[3][0] == 2 * seen[3][1]
-    assert LEAST_CALLS + 5 <= seen[1][0] <= REWARM_CALLS + 5
+    assert seen[0] == [1, 1]  # for its memory
+    timed = [[calls - 1 for calls in each] for each in seen]
+    assert [[calls > 0 for calls in each] for each in timed] == [
+        [False, False],
+        [True, False],
+        [True, True],
+        [True, True],
+    ]
+    assert timed[3][0] == 2 * timed[3][1]
+    assert LEAST_CALLS + 5 <= timed[1][0] <= REWARM_CALLS + 5
 
 
 def test_it_loads_times_runs_and_forgets() -> None:
@@ -123,11 +129,32 @@ def test_it_loads_times_runs_and_forgets() -> None:
         ({"do": "unload"}, b""),
         (TIME, b""),
     )
-    assert load[0] == {"details": {"precision": "float32"}}
+    assert load[0]["details"]["precision"] == "float32"
+    assert load[0]["details"]["peak_memory_bytes"] < 2**20
     assert timed[0]["s"] >= 0
     assert np.load(io.BytesIO(run[1])).tolist() == [0.0, 2.0, 4.0]
     assert unload[0] == {}
     assert gone[0] == {"error": "KeyError: 'a'"}
+
+
+def test_the_memory_is_what_loading_and_one_call_took_at_most_beyond_what_there_was() -> None:
+    kept = []
+
+    class Big(Loader):
+        def __call__(self, path: str, precision: str) -> CountingEngine:
+            engine = super().__call__(path, precision)
+            kept.append(np.ones(5 * 2**20))  # 40 MB that stay
+            engine.bind = lambda x: lambda: np.ones(10 * 2**20).sum()  # type: ignore[method-assign]  # 80 MB that do not
+            return engine
+
+    for answer, _ in answers(Big(), (LOAD, b"module"), (LOAD, b"module")):
+        assert 119e6 < answer["details"]["peak_memory_bytes"] < 140e6
+
+
+def test_it_spins_for_a_meter_and_says_how_often_it_called() -> None:
+    loader = Loader()
+    _, spun = answers(loader, (LOAD, b"module"), ({"do": "spin", "s": 0.05}, b""))
+    assert spun[0]["calls"] == loader.engines[0].calls - 1 > 100
 
 
 def test_what_goes_wrong_with_one_operation_is_an_answer_and_the_next_is_served() -> None:

@@ -51,7 +51,7 @@ def test_tensorrt_is_refused_with_the_way_to_an_engine() -> None:
 def test_a_torch_file_gives_the_outputs_of_the_network(space: ChainSpace, tmp_path: Path) -> None:
     network = space.network(space.architecture((1, 0, 1))).eval()
     path = tmp_path / f"model{FORMATS['torch'].suffix}"
-    FORMATS["torch"].write(network, space.input_shape, path)
+    FORMATS["torch"].write(network, space.input_shape, path, "float32", ())
     x = torch.randn(space.input_shape)
     seen = TorchRuntime().load(path, torch.get_num_threads()).run(x.numpy())
     torch.testing.assert_close(torch.from_numpy(seen), network(x).detach(), atol=1e-5, rtol=1e-5)

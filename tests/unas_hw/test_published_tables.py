@@ -125,6 +125,7 @@ def test_what_is_trained_has_the_images_that_there_are_and_what_is_priced_the_pu
     assert shapes(found.trained, found.priced) == {
         "input_shape": [1, 1, 32, 32],
         "classes": 10,
+        "precision": "float32",
         "priced_input_shape": [1, 3, 224, 224],
         "priced_classes": 1000,
     }

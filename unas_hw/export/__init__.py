@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,10 @@ from unas_hw.errors import ExportError
 if TYPE_CHECKING:
     from torch import nn
 
+    from profilers.agent.engine import Array
+
+    Writer = Callable[[nn.Module, tuple[int, ...], Path, str, Iterable[Array]], None]
+
 
 @dataclass(frozen=True)
 class Format:
@@ -23,26 +27,27 @@ class Format:
         name: As in ``--format``.
         suffix: Of the file.
         runtimes: That run it; the first where no table says which.
-        write: Writes the network for inputs of a shape.
+        write: Writes the network for inputs of a shape, in a precision; float32 images say what ``int8`` has to hold.
     """
 
     name: str
     suffix: str
     runtimes: tuple[str, ...]
-    write: Callable[[nn.Module, tuple[int, ...], Path], None]
+    write: Writer
 
 
-def _onnx(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+def _onnx(network: nn.Module, shape: tuple[int, ...], path: Path, precision: str, images: Iterable[Array]) -> None:
     from profilers.runtimes.onnx_file import write_onnx
 
-    write_onnx(network, shape, path, final=True)
+    write_onnx(network, shape, path, final=True, precision=precision, images=iter(images))
 
 
-def _as_timed(runtime: str) -> Callable[[nn.Module, tuple[int, ...], Path], None]:
-    def write(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+def _as_timed(runtime: str) -> Writer:
+    def write(network: nn.Module, shape: tuple[int, ...], path: Path, precision: str, images: Iterable[Array]) -> None:
         from profilers.registry import find_runtime
 
-        find_runtime(runtime).convert(network, shape, path)
+        del images
+        find_runtime(runtime).convert(network, shape, path, precision)
 
     return write
 

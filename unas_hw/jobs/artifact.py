@@ -33,7 +33,13 @@ def open_run(name: str | None) -> Context:
         )
     config = run.config
     batch, channels, size, _ = config["input_shape"]
-    space = find_space(config["space"], image_shape=(channels, size, size), classes=config["classes"], batch=batch)
+    space = find_space(
+        config["space"],
+        image_shape=(channels, size, size),
+        classes=config["classes"],
+        batch=batch,
+        precision=config["precision"],
+    )
     data = load_dataset(config["dataset"], image_size=config["image_size"], seed=config["seed"])
     architecture = space.parse(str(run.path / "architecture.json"))
     return Context(run, space, architecture, data, LatencyTable.load(Path(config["table"])))

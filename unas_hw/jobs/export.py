@@ -29,6 +29,7 @@ from unas_hw.training import accuracy
 from unas_hw.verify import Check, Verdict, budget_missed, latency_checks, onnx_checks, parity, table_check
 
 IMAGES = 256
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 256, 32
 REPORT = "report.json"
 
 
@@ -44,7 +45,9 @@ def export(name: str | None, format_name: str | None, rule: TimingRule | None = 
     path = context.run.path / "export" / f"model{fmt.suffix}"
     path.parent.mkdir(exist_ok=True)
     yield Step(f"export {fmt.name}", 0, 1)
-    fmt.write(network, context.space.input_shape, path)
+    images = (batch.numpy() for batch in context.data.train.x[:CALIBRATION_IMAGES].split(CALIBRATION_BATCH))
+    stored = find_runtime(_runs(context, fmt)).stored(context.space.precision)
+    fmt.write(network, context.space.input_shape, path, stored, images)
     return (yield from _verify(context, fmt, path, network, rule or TimingRule()))
 
 
@@ -77,7 +80,8 @@ def _verify(context: Context, fmt: Format, path: Path, network: nn.Module, rule:
         yield Step("check the file", 0, 1)
         with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
             profiled = Path(folder) / "profiled.onnx"
-            find_runtime("onnxruntime").convert(network, context.space.input_shape, profiled)
+            runtime = find_runtime(_runs(context, fmt))
+            runtime.convert(network, context.space.input_shape, profiled, context.space.precision)
             checks += onnx_checks(path, profiled)
     yield Step("compare outputs", 0, 1)
     checks += _parity(context, fmt, path, network)
@@ -101,25 +105,32 @@ def _verify(context: Context, fmt: Format, path: Path, network: nn.Module, rule:
     return report
 
 
+def _runs(context: Context, fmt: Format) -> str:
+    """The runtime of the file: the table's, or, as a simulated device runs nothing, the format's first."""
+    runtime = str(context.table.header["runtime"])
+    return runtime if runtime.partition("+")[0] in fmt.runtimes else fmt.runtimes[0]
+
+
 def _parity(context: Context, fmt: Format, path: Path, network: nn.Module) -> Iterator[Check]:
     workload = context.space.workload(context.architecture)
     batch = context.space.input_shape[0]
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4 * batch, *context.space.input_shape[1:], generator=generator)
-    sizes = {"real images": context.data.test.x[:IMAGES], "random images": noise}
+    sizes = {"real images": context.data.test.x[:IMAGES]}
+    if context.space.precision != "int8":  # whose ranges are those of real images, and noise leaves them
+        sizes["random images"] = noise
     threads = max(1, context.table.header["threads"])  # a published table does not say
-    runtime = context.table.header["runtime"]
-    runs = runtime if runtime.partition("+")[0] in fmt.runtimes else fmt.runtimes[0]  # a simulated device runs nothing
-    with LocalProfiler(runs, threads) as engine, torch.inference_mode():
+    with LocalProfiler(_runs(context, fmt), threads) as engine, torch.inference_mode():
         engine.load_artifact(workload, path, TimingRule())
         for where, images in sizes.items():
             images = images[: len(images) // batch * batch]
             parts = images.split(batch) if fmt.name != "onnx" else (images,)
             seen = np.concatenate([engine.run(workload.key, part.numpy()) for part in parts])
-            yield from parity(network(images).numpy(), seen, where)
+            yield from parity(network(images).numpy(), seen, where, workload.op.dtype)
         if fmt.name == "onnx":
-            one = engine.run(workload.key, noise[:1].numpy())
-            yield from parity(network(noise[:1]).numpy(), one, "batch of 1")
+            image = list(sizes.values())[-1][:1]
+            one = engine.run(workload.key, image.numpy())
+            yield from parity(network(image).numpy(), one, "batch of 1", workload.op.dtype)
 
 
 def _read(context: Context, path: Path, rule: TimingRule, predicted_ms: float) -> Job[Reading]:

@@ -12,7 +12,7 @@ from unas_hw.jobs.profile import measured_where_possible, space_for
 from unas_hw.latency_model import predict
 from unas_hw.progress import Job
 from unas_hw.space import SearchSpace
-from unas_hw.spaces import find_space
+from unas_hw.spaces import find_space, in_precision
 
 
 def predict_network(
@@ -48,6 +48,8 @@ def predict_network(
     cost = found.workload(parsed).cost
     needed = {part.key for part in found.parts(parsed)}
     chosen = open_table(table, target) if table else last_table(target, needed, found.title)
+    if chosen:
+        found = in_precision(found, chosen.header["precision"])
     if chosen and measure:
         chosen = yield from measured_where_possible(chosen, found.parts(parsed))
     nothing = {

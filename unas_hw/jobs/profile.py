@@ -6,12 +6,14 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from latency_tables.collect import EXTENSIONS, Planned, fill
 from latency_tables.collect import refresh as refresh_table
 from latency_tables.coverage import priced, profiler_of
+from latency_tables.energy import fill_energy
 from latency_tables.errors import ForeignTableError
 from latency_tables.home import default_path, is_fetched
 from latency_tables.planning import Estimate, affordable, estimate
@@ -33,17 +35,23 @@ from unas_hw.spaces import default_space, find_space
 
 
 def space_for(
-    name: str | None, *, dataset: str | None = None, image_size: int | None = None, batch: int = 1
+    name: str | None,
+    *,
+    dataset: str | None = None,
+    image_size: int | None = None,
+    batch: int = 1,
+    precision: str = "float32",
 ) -> SearchSpace:
     """The space that is meant: for a data set's images, or for the images that the space is made for."""
     if name is None or dataset is not None:
         data = load_dataset(dataset or DIGITS, image_size=image_size)
         name = name or default_space(data.image_shape[1])
-        return find_space(name, image_shape=data.image_shape, classes=data.classes, batch=batch)
-    space = find_space(name, batch=batch)
+        return find_space(name, image_shape=data.image_shape, classes=data.classes, batch=batch, precision=precision)
+    space = find_space(name, batch=batch, precision=precision)
     if image_size is None:
         return space
-    return find_space(name, image_shape=(space.input_shape[1], image_size, image_size), batch=batch)
+    shape = (space.input_shape[1], image_size, image_size)
+    return find_space(name, image_shape=shape, batch=batch, precision=precision)
 
 
 NETWORKS = 16
@@ -105,6 +113,8 @@ def profile(
     networks: int = NETWORKS,
     more: bool = False,
     time_budget_ms: float | None = None,
+    energy: bool = False,
+    power_command: str | None = None,
 ) -> Job[LatencyTable]:
     """Measures what the table does not have yet, and calibrates it.
 
@@ -116,9 +126,11 @@ def profile(
         networks: Whole networks to calibrate with.
         more: Measure what is there again, in addition.
         time_budget_ms: Measure the most useful rows only, those that this time is enough for.
+        energy: Measure the energy of every row too.
+        power_command: Command or file that prints watts or joules, instead of the device's own meter.
     """
     path, rule, planned = path or _path(space, profiler), rule or TimingRule(), plan(space, networks)
-    with profiler:
+    with profiler, profiler.meter(power_command) if energy else nullcontext() as meter:
         if time_budget_ms is not None:
             rule = replace(rule, min_rounds=min(SHORT, rule.min_rounds))
             found = estimate(path, planned, profiler, rule, usefulness(space))
@@ -130,6 +142,9 @@ def profile(
         extensions = EXTENSIONS if time_budget_ms is None else 0
         for progress in fill(path, space.title, planned, profiler, rule, more=more, extensions=extensions):
             yield Step(f"{progress.stage} ({profiler.device}, {profiler.runtime})", progress.done, progress.total)
+        if meter:
+            for progress in fill_energy(path, planned, profiler, meter, rule):
+                yield Step(f"{progress.stage} ({meter.name})", progress.done, progress.total)
     return LatencyTable.load(path)
 
 

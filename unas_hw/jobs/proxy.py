@@ -109,8 +109,8 @@ def refuse_percentile(table: LatencyTable, percentile: int) -> None:
 
 
 def shapes(trained: SearchSpace, priced: SearchSpace) -> dict[str, Any]:
-    """``input_shape`` and ``classes`` of what is trained, for files; those that latencies are for where they differ."""
-    found = {"input_shape": list(trained.input_shape), "classes": trained.classes}
+    """What is trained, for files: ``input_shape``, ``classes``, ``precision``; what is priced where that is another."""
+    found = {"input_shape": list(trained.input_shape), "classes": trained.classes, "precision": priced.precision}
     if priced is not trained:
         found |= {"priced_input_shape": list(priced.input_shape), "priced_classes": priced.classes}
     return found

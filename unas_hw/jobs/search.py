@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from unas_hw.network import inherit, recalibrate, save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import RUNS, Run
 from unas_hw.space import SearchSpace
-from unas_hw.spaces import default_space, find_space
+from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.training import Recipe, accuracy, train
 
 RESULT, ARCHITECTURE = "result.json", "architecture.json"
@@ -51,7 +51,7 @@ class SearchSettings:
         image_size: Pixels; as the images are by default.
         batch: Images at a time that latencies are for.
         table: Path or name of a table; by default the last profiled that has the operations ...
-        target: ... and is of this device, runtime and number of threads.
+        target: ... and is of this device, runtime, number of threads and precision.
         run: Name of the run folder; by default made of the settings.
         unas: Hyper-parameters.
     """
@@ -89,6 +89,8 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
     else:
         setting = _as_measured(settings)
         table = yield from _table(settings, setting.trained, rule)
+        trained = in_precision(setting.trained, table.header["precision"])
+        setting = replace(setting, trained=trained, priced=trained)
     space, data = setting.trained, setting.data
     table.refuse_noise()
     refuse_percentile(table, budget.percentile)
@@ -154,6 +156,7 @@ def _as_measured(settings: SearchSettings) -> Proxy:
         image_shape=data.image_shape,
         classes=data.classes,
         batch=settings.batch,
+        precision=settings.target.precision or "float32",
     )
     return Proxy(data, settings.image_size, space, space)
 
@@ -216,6 +219,7 @@ def _table(settings: SearchSettings, space: SearchSpace, rule: TimingRule) -> Jo
     target = settings.target
     if settings.table is not None:
         table = open_table(settings.table, target)
+        space = in_precision(space, table.header["precision"])
         return (yield from measured_where_possible(table, space.workloads(), rule))
     last = last_table(target, (workload.key for workload in space.workloads()))
     if last is not None:

@@ -20,7 +20,10 @@ def space_of(table: LatencyTable) -> SearchSpace:
         )
     op = OpSpec.from_key(anchors[0])
     batch, channels, size, _ = op.shape
-    space = find_space(
-        str(op.attrs["space"]), image_shape=(channels, size, size), classes=int(op.attrs["classes"]), batch=batch
+    return find_space(
+        str(op.attrs["space"]),
+        image_shape=(channels, size, size),
+        classes=int(op.attrs["classes"]),
+        batch=batch,
+        precision=op.dtype,
     )
-    return space

@@ -40,7 +40,12 @@ SPACES: Mapping[str, Listing] = MappingProxyType(
 
 
 def find_space(
-    name: str, *, image_shape: tuple[int, int, int] | None = None, classes: int | None = None, batch: int = 1
+    name: str,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    batch: int = 1,
+    precision: str = "float32",
 ) -> SearchSpace:
     """The space of that name for these images; its own defaults for what is left out.
 
@@ -49,6 +54,7 @@ def find_space(
         image_shape: ``(C, H, W)``, square.
         classes: Outputs of the networks.
         batch: Images at a time that latencies are for.
+        precision: In which networks run, as in ``profilers.precision``.
 
     Raises:
         UnknownSpaceError: If no space is called that, or it does not take such images.
@@ -72,7 +78,17 @@ def find_space(
     else:
         mbconv = import_module("unas_hw.spaces.mbconv")
         build = partial(mbconv.mbconv, layout=mbconv.find_layout(name, size))
-    return build(name, image_size=size, channels=channels, classes=classes or listing.classes, batch=batch)
+    return build(
+        name, image_size=size, channels=channels, classes=classes or listing.classes, batch=batch, precision=precision
+    )
+
+
+def in_precision(space: SearchSpace, precision: str) -> SearchSpace:
+    """The same space, run in this precision."""
+    batch, channels, size, _ = space.input_shape
+    return find_space(
+        space.name, image_shape=(channels, size, size), classes=space.classes, batch=batch, precision=precision
+    )
 
 
 def default_space(image_size: int) -> str:

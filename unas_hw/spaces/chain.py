@@ -35,10 +35,18 @@ class Layer:
 class ChainSpace(SearchSpace):
     """A space whose networks are chains of blocks; shapes do not depend on the choices."""
 
-    def __init__(self, name: str, input_shape: tuple[int, int, int, int], classes: int, layers: list[Layer]) -> None:
+    def __init__(
+        self,
+        name: str,
+        input_shape: tuple[int, int, int, int],
+        classes: int,
+        layers: list[Layer],
+        precision: str = "float32",
+    ) -> None:
         self.name = name
         self.input_shape = input_shape
         self.classes = classes
+        self.precision = precision
         self.layers = tuple(layers)
 
     @property

@@ -95,7 +95,9 @@ def small_layout(image_size: int) -> Layout:
     )
 
 
-def mbconv(name: str, layout: Layout, *, image_size: int, channels: int, classes: int, batch: int) -> ChainSpace:
+def mbconv(
+    name: str, layout: Layout, *, image_size: int, channels: int, classes: int, batch: int, precision: str
+) -> ChainSpace:
     """The space of this layout for images ``(channels, image_size, image_size)``.
 
     Args:
@@ -105,8 +107,9 @@ def mbconv(name: str, layout: Layout, *, image_size: int, channels: int, classes
         channels: Of the images.
         classes: Outputs.
         batch: Images at a time that latencies are for.
+        precision: In which networks run.
     """
-    chain = _Chain(batch, channels, image_size)
+    chain = _Chain(batch, channels, image_size, precision)
     layers = [
         chain.fixed("stem", chain.conv(layout.stem_width, kernel=3, stride=layout.stem_stride)),
         chain.fixed("first", chain.mbconv(layout.first_width, kernel=3, expand=1, stride=1)),
@@ -129,14 +132,14 @@ def mbconv(name: str, layout: Layout, *, image_size: int, channels: int, classes
         layers.append(chain.fixed("linear", chain.linear(classes)))
     else:
         layers.append(chain.fixed("classifier", chain.classifier(classes)))
-    return ChainSpace(name, (batch, channels, image_size, image_size), classes, layers)
+    return ChainSpace(name, (batch, channels, image_size, image_size), classes, layers, precision)
 
 
 class _Chain:
     """Follows the shape along the chain while its blocks are described."""
 
-    def __init__(self, batch: int, channels: int, size: int) -> None:
-        self.batch, self.channels, self.size = batch, channels, size
+    def __init__(self, batch: int, channels: int, size: int, precision: str) -> None:
+        self.batch, self.channels, self.size, self.precision = batch, channels, size, precision
 
     def advance(self, width: int, stride: int) -> None:
         self.channels, self.size = width, (self.size - 1) // stride + 1
@@ -168,4 +171,4 @@ class _Chain:
         return self._workload("linear", {"classes": classes}, partial(flat_linear, self.channels, classes))
 
     def _workload(self, kind: str, attrs: dict[str, int], build: Callable[[], nn.Module]) -> Workload:
-        return Workload(OpSpec(kind, attrs, (self.batch, self.channels, self.size, self.size)), build)
+        return Workload(OpSpec(kind, attrs, (self.batch, self.channels, self.size, self.size), self.precision), build)

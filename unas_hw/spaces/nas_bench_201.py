@@ -43,16 +43,27 @@ class NasBench201(SearchSpace):
         channels: Of the images.
         classes: Outputs.
         batch: Images at a time that latencies are for.
+        precision: In which networks run.
         width: Channels of the first stage, doubled in each of the other two; 16 as published.
         cells: Of each stage; 5 as published.
     """
 
     def __init__(
-        self, name: str, *, image_size: int, channels: int, classes: int, batch: int, width: int = 16, cells: int = 5
+        self,
+        name: str,
+        *,
+        image_size: int,
+        channels: int,
+        classes: int,
+        batch: int,
+        precision: str = "float32",
+        width: int = 16,
+        cells: int = 5,
     ) -> None:
         self.name = name
         self.input_shape = (batch, channels, image_size, image_size)
         self.classes = classes
+        self.precision = precision
         self.width, self.cells = width, cells
 
     @property
@@ -89,7 +100,9 @@ class NasBench201(SearchSpace):
         """What is run before each stage and after the last."""
         batch, channels, size, _ = self.input_shape
         width, last = self.width, self.width * 2 ** (STAGES - 1)
-        first = OpSpec("conv_bn", {"kernel": 3, "out": width, "stride": 1}, (batch, channels, size, size))
+        first = OpSpec(
+            "conv_bn", {"kernel": 3, "out": width, "stride": 1}, (batch, channels, size, size), self.precision
+        )
         widths = [width * 2**stage for stage in range(STAGES - 1)]
         return (
             Workload(first, partial(build_stem, channels, width)),
@@ -107,7 +120,7 @@ class NasBench201(SearchSpace):
     ) -> Workload:
         batch, _, size, _ = self.input_shape
         left = -(-size // 2**stage)
-        return Workload(OpSpec(kind, attrs, (batch, width, left, left)), build)
+        return Workload(OpSpec(kind, attrs, (batch, width, left, left), self.precision), build)
 
     def terms(self) -> tuple[Term, ...]:
         fixed = [Term(None, ((part.key,),)) for part in self._between]

@@ -9,7 +9,8 @@ import numpy as np
 
 from profilers.agent.engine import Array, Engine
 
-TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
+"""Of what is left in floating point."""
 
 
 def load(path: str, threads: int, precision: str, options: Sequence[str]) -> OpenVinoEngine:
