@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 BUDGET_NOT_MET = 3
+QUIET_S = 1.5
+"""A stage that has not reported for so long is over, and its bar goes."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
@@ -68,14 +71,15 @@ def _precision(name: str | None) -> str | None:
 
 
 def follow(job: Job[Result]) -> Result:
-    """Runs a job to its end with a bar on standard error."""
+    """Runs a job to its end with a bar on standard error; of several devices each has its own."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description:<38}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with _interrupts() as interrupts, Progress(*columns, console=console, transient=True) as bars:
-        bar, stage = None, ""
+        shown: dict[str, TaskID] = {}
+        reported: dict[str, float] = {}
         while True:
             if interrupts:
                 raise KeyboardInterrupt
@@ -86,13 +90,14 @@ def follow(job: Job[Result]) -> Result:
                 return result
             if step.note:
                 console.print(step.note, markup=False, soft_wrap=True)
-            if step.stage != stage or bar is None:
-                if bar is not None:
-                    bars.remove_task(bar)
-                if not console.is_terminal:
-                    console.print(f"{step.stage} ...", markup=False, soft_wrap=True)
-                stage, bar = step.stage, bars.add_task(step.stage, total=step.total)
-            bars.update(bar, completed=step.done, total=step.total)
+            if step.stage not in reported and not console.is_terminal:
+                console.print(f"{step.stage} ...", markup=False, soft_wrap=True)
+            reported[step.stage] = time.monotonic()
+            if step.stage not in shown:
+                shown[step.stage] = bars.add_task(step.stage, total=step.total)
+            bars.update(shown[step.stage], completed=step.done, total=step.total)
+            for stage in [each for each in shown if reported[each] < reported[step.stage] - QUIET_S]:
+                bars.remove_task(shown.pop(stage))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,8 +13,10 @@ from typing import Any
 from latency_tables import storage
 from latency_tables.calibration import fit
 from latency_tables.errors import TableError
+from latency_tables.parallel import in_parallel
 from latency_tables.rows import ADAPTED, ANCHOR, NETWORK, OP, Row
 from latency_tables.table import MAX_NOISE_FLOOR, LatencyTable
+from profilers.errors import DeviceLostError, MissingDeviceError
 from profilers.measurement import MIN_SAMPLES
 from profilers.profiler import SENTINEL, Profiler
 from profilers.timing import TimingRule
@@ -34,19 +36,21 @@ class Planned:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a profile is: ``stage`` is ``convert`` or ``measure``."""
+    """Where a profile is: ``stage`` is ``convert`` or ``measure``; of several devices each has its own."""
 
     stage: str
     done: int
     total: int
     key: str
+    device: str = ""
+    note: str = ""
 
 
 def fill(
     path: Path,
     subject: str,
     plan: Sequence[Planned],
-    profiler: Profiler,
+    profiler: Profiler | Sequence[Profiler],
     rule: TimingRule,
     *,
     more: bool = False,
@@ -57,23 +61,29 @@ def fill(
     Anchors are measured again in every session, so that sessions can be compared. Killed, it goes on where it
     was. At the end rows that are unstable are measured again, the table is calibrated and written whole.
 
+    Several devices that are alike share the rows; each measures the anchors, which bring them to one speed. What one
+    that is lost has not measured, the others do.
+
     Args:
         path: The table; made if there is none.
         subject: What the table is for, in words.
         plan: What it should have.
-        profiler: Open.
+        profiler: Open; or several, of devices with the same fingerprint. The table is named after the first.
         rule: When a row is good enough.
         more: Measure everything again, in addition.
         extensions: How often what is still too noisy is given as many rounds again.
 
     Raises:
         ForeignTableError: If the table is of another device, runtime or number of threads.
+        DeviceLostError: If the last device was lost; what was measured is kept.
     """
+    team = [profiler] if isinstance(profiler, Profiler) else list(profiler)
     with storage.journal(path) as journal, _no_empty_table(path):
         if path.stat().st_size == 0:
-            journal.append(_header(subject, plan, profiler))
+            journal.append(_header(subject, plan, team[0]))
         table = LatencyTable.load(path)
-        table.refuse_foreign(profiler.fingerprint(), profiler.runtime, profiler.threads)
+        for each in team:
+            table.refuse_foreign(each.fingerprint(), each.runtime, each.threads)
         for number in range(extensions + 1):
             if number == 0 and not more:
                 due, have = _due(table, plan, rule)
@@ -83,9 +93,10 @@ def fill(
                 due, have = unstable, {}
             else:
                 break
-            if due:
-                yield from _session(journal, table, plan, due, have, profiler, rule)
+            while due:
+                lost = yield from _sessions(journal, table, plan, due, have, team, rule)
                 table = LatencyTable.load(path)
+                due, have = _due(table, due, rule) if lost else ([], {})
         calibrate(table)
         table.save()
 
@@ -132,7 +143,9 @@ def refresh(path: Path, anchors: Sequence[Planned], profiler: Profiler, rule: Ti
                 f"{path.name} holds none of the anchor networks, so nothing of it can be measured again",
                 mend=f"unas-hw profile --table {path} adds them",
             )
-        yield from _session(journal, table, known, known, {}, profiler, rule, refreshing=True)
+        wanted = {planned.workload.key: planned for planned in known}
+        yield from _load(wanted, profiler, rule)
+        yield from _measure(journal, table, wanted, {}, profiler, rule, refreshing=True)
         now = LatencyTable.load(path)
         key = known[0].workload.key
         now.rescale(now.measurements[key].median_ms / table.measurements[key].median_ms)
@@ -155,22 +168,79 @@ def _due(table: LatencyTable, plan: Sequence[Planned], rule: TimingRule) -> tupl
     return missing, {planned.workload.key: have[planned.workload.key] for planned in missing}
 
 
-def _session(
+def _sessions(
     journal: storage.Journal,
     table: LatencyTable,
     plan: Sequence[Planned],
     due: Sequence[Planned],
     have: dict[str, int],
+    team: list[Profiler],
+    rule: TimingRule,
+) -> Generator[Progress, None, bool]:
+    """A session of each device of the team with its share; says whether one was lost, which then is out of the team."""
+    shares: dict[Profiler, dict[str, Planned]] = {}
+    for profiler, share in zip(list(team), _shares(due, len(team)), strict=True):
+        anchors = [planned for planned in plan if planned.role == ANCHOR and planned not in share]
+        shares[profiler] = {planned.workload.key: planned for planned in (*share, *anchors)}
+        # One after the other, and before anything is timed: what is converted here disturbs what is timed here.
+        yield from _until_lost(_load(shares[profiler], profiler, rule), profiler, team)
+    sessions = {
+        profiler: _measure(journal, table, shares[profiler], have, profiler, rule, number)
+        for number, profiler in enumerate(team)
+    }
+    before = len(shares)
+    if len(sessions) == 1:
+        (session,) = sessions.values()
+        yield from _until_lost(session, team[0], team) if before > 1 else session
+    else:
+        for profiler, progress in in_parallel(sessions):
+            yield from _until_lost(_raised(progress), profiler, team)
+    return len(team) < before
+
+
+def _shares(due: Sequence[Planned], count: int) -> list[list[Planned]]:
+    """As much arithmetic for each; anchors are for all."""
+    others = sorted((each for each in due if each.role != ANCHOR), key=lambda each: -each.workload.cost.macs)
+    given = {planned: number % count for number, planned in enumerate(others)}
+    return [[each for each in due if given.get(each, number) == number] for number in range(count)]
+
+
+def _raised(progress: Progress | Exception) -> Iterator[Progress]:
+    if isinstance(progress, Exception):
+        raise progress
+    yield progress
+
+
+def _until_lost(steps: Iterator[Progress], profiler: Profiler, team: list[Profiler]) -> Iterator[Progress]:
+    """The steps; where they end because the device is lost, the others go on without it. The last one's error is
+    raised.
+    """
+    try:
+        yield from steps
+    except (DeviceLostError, MissingDeviceError) as error:
+        if team == [profiler]:
+            raise
+        team.remove(profiler)
+        yield Progress("measure", 0, 1, "", profiler.device, f"{error.what}; the other devices go on")
+
+
+def _load(wanted: Mapping[str, Planned], profiler: Profiler, rule: TimingRule) -> Iterator[Progress]:
+    for done, key in enumerate(profiler.load([planned.workload for planned in wanted.values()], rule)):
+        yield Progress("convert", done + 1, len(wanted), key, profiler.device)
+
+
+def _measure(
+    journal: storage.Journal,
+    table: LatencyTable,
+    wanted: Mapping[str, Planned],
+    have: Mapping[str, int],
     profiler: Profiler,
     rule: TimingRule,
+    number: int = 0,
     *,
     refreshing: bool = False,
 ) -> Iterator[Progress]:
-    anchors = [planned for planned in plan if planned.role == ANCHOR and planned not in due]
-    wanted = {planned.workload.key: planned for planned in (*due, *anchors)}
-    for done, key in enumerate(profiler.load([planned.workload for planned in wanted.values()], rule)):
-        yield Progress("convert", done + 1, len(wanted), key)
-    number = 1 + max((record["session"] for record in table.sessions), default=-1)
+    number += 1 + max((record["session"] for record in table.sessions), default=-1)
     label = f"{table.header['subject']} session {number}"
     journal.append(
         {
@@ -178,13 +248,14 @@ def _session(
             "session": number,
             "label": label,
             "created": _now(),
+            "device": profiler.device,
             "environment": profiler.environment(),
             "refresh": refreshing,
         }
     )
     known = set(table.rows)
-    total, done = len(wanted) * rule.max_rounds - sum(have.values()), 0
-    for sample in profiler.sample(wanted, rule, label=label, have=have):
+    total, done = len(wanted) * rule.max_rounds - sum(have.get(key, 0) for key in wanted), 0
+    for sample in profiler.sample(wanted, rule, label=label, have={key: have.get(key, 0) for key in wanted}):
         if sample.key not in known:
             planned = wanted.get(sample.key, Planned(SENTINEL, "sentinel"))
             journal.append(_row(planned, sample.calls, profiler.details(sample.key)).to_record())
@@ -201,7 +272,7 @@ def _session(
         )
         if sample.key in wanted and not sample.drifted:
             done += 1
-            yield Progress("measure", done, total, sample.key)
+            yield Progress("measure", done, total, sample.key, profiler.device)
 
 
 def _row(planned: Planned, calls: int, details: Mapping[str, Any]) -> Row:

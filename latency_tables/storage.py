@@ -17,6 +17,7 @@ import fcntl
 import json
 import math
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,11 +154,12 @@ class Journal:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
+        self._alone = threading.Lock()
 
     def append(self, record: Record) -> None:
         """One record, on disk when this returns as far as this process is concerned: a kill loses nothing."""
         data = _line(record).encode()
-        with explained(self._path):
+        with self._alone, explained(self._path):
             while data:
                 data = data[os.write(self._descriptor, data) :]
 

@@ -97,6 +97,7 @@ class LatencyTable:
                 values.append(Value.from_record(record))
             elif kind == "calibration":
                 calibration = Calibration.from_record(record)
+        sessions.sort(key=lambda session: session["session"])  # several devices begin theirs in any order
         for taken in samples.values():
             taken.sort(key=lambda sample: sample.tick)
         # In the order of the sessions, not of the rows: values must not change when a table is saved.

@@ -23,11 +23,20 @@ from ..terminal import (
 
 if TYPE_CHECKING:
     from latency_tables.planning import Estimate
+    from unas_hw.jobs.devices import Profiled
 
 
 @click.command()
 @space_option
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, ssh://[user@]host, sim:NAME.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("cpu",),
+    show_default="cpu",
+    metavar="DEVICE",
+    help="cpu, gpu, ssh://[user@]host, adb://SERIAL, sim:NAME; several share the work.",
+)
 @runtime_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operation may use.")
 @precision_option
@@ -47,7 +56,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     space: str | None,
-    device: str,
+    devices: tuple[str, ...],
     runtime: str | None,
     threads: int,
     precision: str | None,
@@ -70,7 +79,6 @@ def command(
 
     Interrupted or killed, the same command goes on where it was.
     """
-    from latency_tables.collect import describe
     from latency_tables.home import default_path
     from latency_tables.published import open_device
     from latency_tables.remote import is_address
@@ -78,37 +86,54 @@ def command(
     from profilers.timing import timing_rule
     from profilers.units import parse_ms
     from unas_hw.jobs.adapt import quick_profile
-    from unas_hw.jobs.profile import estimated, profile, refresh, space_for
+    from unas_hw.jobs.devices import Profiled, profile_devices
+    from unas_hw.jobs.profile import estimated, refresh, space_for
 
     budget_ms = parse_ms(time_budget) if time_budget else None
-    profiler = open_device(device, runtime=runtime, threads=threads)
     found = space_for(space, dataset=dataset, image_size=image_size, batch=batch, precision=precision or "float32")
     if table is not None and is_address(table):
         raise click.BadParameter(f"{table} cannot be written to: give a path", param_hint="--table")
-    path = Path(table) if table else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
     rule = timing_rule(rounds)
+    if not (dry_run or refreshing or quick):
+        done = follow(
+            profile_devices(
+                found,
+                devices,
+                runtime=runtime,
+                threads=threads,
+                path=Path(table) if table else None,
+                rule=rule,
+                networks=networks,
+                more=more,
+                time_budget_ms=budget_ms,
+                energy=energy or power_command is not None,
+                power_command=power_command,
+            )
+        )
+        emit_tables(done, as_json)
+        return
+    if len(devices) > 1:
+        raise click.UsageError("--dry-run, --refresh and --quick are for one --device at a time")
+    (device,) = devices
+    profiler = open_device(device, runtime=runtime, threads=threads)
+    path = Path(table) if table else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
     if dry_run:
         emit_estimate(estimated(found, profiler, path=path, rule=rule, networks=networks), path, as_json)
         return
-    if refreshing:
-        done = follow(refresh(LatencyTable.load(path), profiler, rule))
-    elif quick:
-        done = follow(quick_profile(found, profiler, path=path, rule=rule))
-    else:
-        job = profile(
-            found,
-            profiler,
-            path=path,
-            rule=rule,
-            networks=networks,
-            more=more,
-            time_budget_ms=budget_ms,
-            energy=energy or power_command is not None,
-            power_command=power_command,
-        )
-        done = follow(job)
-    described = describe(done)
-    emit(described, as_json, sheet(table_lines(described)))
+    job = refresh(LatencyTable.load(path), profiler, rule) if refreshing else None
+    job = job or quick_profile(found, profiler, path=path, rule=rule)
+    emit_tables(Profiled([follow(job)]), as_json)
+
+
+def emit_tables(done: Profiled, as_json: bool) -> None:
+    """One sheet a table; exits 1 where a device was lost, naming it."""
+    from latency_tables.collect import describe
+
+    described = [describe(table) for table in done.tables]
+    sheets = "\n\n".join(sheet(table_lines(each)) for each in described)
+    emit(described[0] if len(described) == 1 else described, as_json, sheets)
+    if done.lost:
+        raise click.ClickException("\n".join(str(error) for error in done.lost))
 
 
 def emit_estimate(found: Estimate, path: Path, as_json: bool) -> None:

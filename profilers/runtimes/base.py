@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from profilers.agent.engine import Engine
+
+
+_CONVERTING = threading.Lock()
+"""Exporters change what belongs to the whole process: warnings, loggers, standard output."""
 
 
 @contextlib.contextmanager
@@ -83,7 +88,8 @@ class Runtime(ABC):
             raise ConversionError(
                 f"{self.name} runs no {precision} here", mend=f"choose one of {', '.join(self.precisions)}"
             )
-        self._convert(module, shape, path, precision)
+        with _CONVERTING:
+            self._convert(module, shape, path, precision)
 
     @final
     def load(self, path: Path, threads: int, precision: str = "float32") -> Engine:

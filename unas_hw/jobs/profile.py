@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,7 +106,7 @@ SHORT = 8
 
 def profile(
     space: SearchSpace,
-    profiler: Profiler,
+    profiler: Profiler | Sequence[Profiler],
     *,
     path: Path | None = None,
     rule: TimingRule | None = None,
@@ -120,7 +120,7 @@ def profile(
 
     Args:
         space: Whose operations.
-        profiler: Of the device, not yet open.
+        profiler: Of the device, not yet open; or several, of devices that are alike and share the rows.
         path: Of the table; by default the one for this space, device, runtime and number of threads.
         rule: When a row is good enough.
         networks: Whole networks to calibrate with.
@@ -129,21 +129,26 @@ def profile(
         energy: Measure the energy of every row too.
         power_command: Command or file that prints watts or joules, instead of the device's own meter.
     """
-    path, rule, planned = path or _path(space, profiler), rule or TimingRule(), plan(space, networks)
-    with profiler, profiler.meter(power_command) if energy else nullcontext() as meter:
+    team = [profiler] if isinstance(profiler, Profiler) else list(profiler)
+    path, rule, planned = path or _path(space, team[0]), rule or TimingRule(), plan(space, networks)
+    with ExitStack() as opened:
+        for each in team:
+            opened.enter_context(each)
+        meter = opened.enter_context(team[0].meter(power_command)) if energy else None
         if time_budget_ms is not None:
             rule = replace(rule, min_rounds=min(SHORT, rule.min_rounds))
-            found = estimate(path, planned, profiler, rule, usefulness(space))
+            found = estimate(path, planned, team[0], rule, usefulness(space))
             chosen = affordable(found, time_budget_ms / 1e3)
             planned = [each for each in planned if each.workload.key in chosen]
             convert_s = found.convert_seconds * sum(row.key in chosen for row in found.due)
             rule = replace(rule, max_time_s=max(time_budget_ms / 1e3 - convert_s, rule.min_time_s))
             yield Step("plan", 1, 1, f"{len(chosen)} of {len(found.rows)} rows in {format_ms(time_budget_ms)}")
         extensions = EXTENSIONS if time_budget_ms is None else 0
-        for progress in fill(path, space.title, planned, profiler, rule, more=more, extensions=extensions):
-            yield Step(f"{progress.stage} ({profiler.device}, {profiler.runtime})", progress.done, progress.total)
+        for progress in fill(path, space.title, planned, team, rule, more=more, extensions=extensions):
+            stage = f"{progress.stage} ({progress.device}, {team[0].runtime})"
+            yield Step(stage, progress.done, progress.total, progress.note)
         if meter:
-            for progress in fill_energy(path, planned, profiler, meter, rule):
+            for progress in fill_energy(path, planned, team[0], meter, rule):
                 yield Step(f"{progress.stage} ({meter.name})", progress.done, progress.total)
     return LatencyTable.load(path)
 
