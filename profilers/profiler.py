@@ -39,11 +39,13 @@ class Profiler(ABC):
         device: What the user called the device (``cpu``, ``sim:phone``).
         runtime: What runs there (``onnxruntime``).
         threads: Threads that an operation may use.
+        power_command: What measures its energy where no other command is given; None for its own meter.
     """
 
     device: str
     runtime: str
     threads: int
+    power_command: str | None = None
 
     def __init__(self) -> None:
         self._loaded: dict[str, int] = {}
@@ -69,6 +71,10 @@ class Profiler(ABC):
     @abstractmethod
     def _time_s(self, key: str, calls: int) -> float:
         """Seconds that this many calls take, after some that are not counted."""
+
+    def _calls_per_block(self, key: str, rule: TimingRule) -> int:
+        """Calls to time as one sample; for devices where to begin one costs more than to read a clock."""
+        return calls_per_block(self._time_s, key, rule)
 
     def details(self, key: str) -> dict[str, Any]:
         """What is known of a loaded workload beside its time, such as ``peak_memory_bytes``, for its row."""
@@ -135,7 +141,7 @@ class Profiler(ABC):
         for workload in workloads:
             if workload.key not in self._loaded:
                 self._load(workload)
-                self._loaded[workload.key] = calls_per_block(self._time_s, workload.key, rule)
+                self._loaded[workload.key] = self._calls_per_block(workload.key, rule)
             yield workload.key
 
     @final
@@ -143,7 +149,7 @@ class Profiler(ABC):
         """Makes a file of this runtime ready under the workload's key: what ships is then what is timed."""
         self._refuse_closed()
         self._load_artifact(workload, path)
-        self._loaded[workload.key] = calls_per_block(self._time_s, workload.key, rule)
+        self._loaded[workload.key] = self._calls_per_block(workload.key, rule)
 
     def _refuse_closed(self) -> None:
         if not self._is_open:
@@ -162,6 +168,7 @@ class Profiler(ABC):
             MissingDeviceError: If there is none, naming what was looked for.
             UnitError: If the command prints something else.
         """
+        command = self.power_command if command is None else command
         return CommandMeter(command) if command is not None else self._meter()
 
     @final
@@ -174,6 +181,11 @@ class Profiler(ABC):
         """Energy per call of a loaded workload above idle, over one window of about so many seconds."""
         self._refuse_closed()
         return measure_energy(partial(self._spin, key), meter, window_s=seconds, idle_w=idle_w)
+
+    @final
+    def sample_ms(self, key: str) -> float:
+        """One block of a loaded workload, in milliseconds a call."""
+        return self.time_block(key) / self._loaded[key] * 1e3
 
     @final
     def unload(self, keys: Iterable[str]) -> None:

@@ -112,7 +112,7 @@ def command(
         )
         emit_tables(done, as_json)
         return
-    if len(devices) > 1:
+    if len(devices) != 1:
         raise click.UsageError("--dry-run, --refresh and --quick are for one --device at a time")
     (device,) = devices
     profiler = open_device(device, runtime=runtime, threads=threads)
