@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from latency_tables import foreign, remote
 from latency_tables.coverage import priced
@@ -17,12 +14,8 @@ from latency_tables.errors import TableError
 from latency_tables.published import find_published
 from latency_tables.rows import OP
 from latency_tables.table import LatencyTable
+from profilers.home import home as home  # part of this module too
 from profilers.precision import PRECISIONS
-
-
-def home() -> Path:
-    """The folder of tables and caches; ``UNAS_HW_HOME`` moves it."""
-    return Path(os.environ.get("UNAS_HW_HOME") or platformdirs.user_data_dir("unas-hw"))
 
 
 def tables_folder() -> Path:

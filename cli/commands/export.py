@@ -12,7 +12,10 @@ from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, rounds_option,
 @click.command()
 @run_option
 @click.option(
-    "--format", "format_name", metavar="NAME", help="onnx, torch or ncnn; by default what the table's runtime runs."
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="onnx, torch, ncnn or litert; by default what the table's runtime runs.",
 )
 @rounds_option
 @json_option

@@ -10,7 +10,9 @@ from .export import finish
 
 @click.command()
 @run_option
-@click.option("--format", "format_name", metavar="NAME", help="onnx, torch or ncnn; by default what was exported last.")
+@click.option(
+    "--format", "format_name", metavar="NAME", help="onnx, torch, ncnn or litert; by default what was exported last."
+)
 @rounds_option
 @json_option
 def command(run: str | None, format_name: str | None, rounds: int | None, as_json: bool) -> None:

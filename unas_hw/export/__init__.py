@@ -42,6 +42,14 @@ def _onnx(network: nn.Module, shape: tuple[int, ...], path: Path, precision: str
     write_onnx(network, shape, path, final=True, precision=precision, images=iter(images))
 
 
+def _tflite(network: nn.Module, shape: tuple[int, ...], path: Path, precision: str, images: Iterable[Array]) -> None:
+    from profilers.runtimes.litert import write_tflite
+
+    count = shape[0]
+    batches = (each[start : start + count] for each in images for start in range(0, len(each) - count + 1, count))
+    write_tflite(network, shape, path, precision=precision, images=batches)
+
+
 def _as_timed(runtime: str) -> Writer:
     def write(network: nn.Module, shape: tuple[int, ...], path: Path, precision: str, images: Iterable[Array]) -> None:
         from profilers.registry import find_runtime
@@ -56,6 +64,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "onnx": Format("onnx", ".onnx", ("onnxruntime", "openvino"), _onnx),
         "torch": Format("torch", ".pt2", ("torch",), _as_timed("torch")),
+        "litert": Format("litert", ".tflite", ("litert",), _tflite),
         "ncnn": Format("ncnn", ".ncnn", ("ncnn",), _as_timed("ncnn")),
     }
 )
