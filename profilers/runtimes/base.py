@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from profilers.agent.engine import Engine
 
 
-_CONVERTING = threading.Lock()
+_CONVERTING = threading.RLock()
 """Exporters change what belongs to the whole process: warnings, loggers, standard output."""
 
 
@@ -47,14 +47,18 @@ class Runtime(ABC):
         engine: Its name without options, and that of its engine in ``profilers.agent.engines``.
         suffix: Of its artifacts.
         packages: Whose versions belong in a table's header.
+        converters: Modules that its conversion needs, beside those of the project.
         precisions: That it runs, as in the keys of operations.
+        devices: Kinds of device that it runs on, ``cpu`` and ``gpu``.
         known_options: That may follow its name, and what they do.
     """
 
     engine: ClassVar[str]
     suffix: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
+    converters: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
     known_options: ClassVar[dict[str, str]] = {}
 
     @final

@@ -26,6 +26,7 @@ class Ncnn(Runtime):
     engine = "ncnn"
     suffix = ".ncnn"
     packages = ("ncnn", "pnnx", "onnx", "numpy")
+    converters = ("pnnx",)
     precisions = ("float32", "float16")
 
     def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:

@@ -19,6 +19,7 @@ class OnnxRuntime(Runtime):
     engine = "onnxruntime"
     suffix = ".onnx"
     precisions = ("float32", "float16", "int8")
+    devices = ("cpu", "gpu")
     packages = ("onnxruntime", "onnx", "numpy")
     known_options: ClassVar[dict[str, str]] = {"xnnpack": "XNNPACK", "cuda": "CUDA", "tensorrt": "TensorRT"}
 

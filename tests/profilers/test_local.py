@@ -14,7 +14,8 @@ from profilers.devices.local import LocalProfiler
 from profilers.environment import BRIEF_SPIN
 from profilers.errors import ConversionError, DeviceLostError
 from profilers.opspec import OpSpec
-from profilers.registry import RUNTIMES, find_runtime
+from profilers.registry import RUNTIMES, devices_of, find_runtime, is_installed
+from profilers.runtimes.litert import converter_python
 from profilers.testing import QUICK, SMALL
 from profilers.workload import Workload
 
@@ -50,8 +51,10 @@ def _expected() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return output
 
 
-@pytest.fixture(scope="module", params=list(RUNTIMES))
+@pytest.fixture(scope="module", params=[name for name in RUNTIMES if is_installed(name) and "cpu" in devices_of(name)])
 def profiler(request: pytest.FixtureRequest) -> Iterator[LocalProfiler]:
+    if request.param == "litert" and not converter_python().is_file():
+        pytest.skip("no converter to .tflite: make test-litert")
     with LocalProfiler(request.param, 1) as opened:
         yield opened
 

@@ -12,7 +12,9 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino",),
     "ncnn": ("ncnn",),
+    "litert": ("ai_edge_litert",),
     "torch": ("torch",),
+    "tensorrt": ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
 """Modules of which one has to be importable, by engine, in the order of preference on a board."""
 

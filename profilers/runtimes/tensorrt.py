@@ -1,0 +1,34 @@
+"""TensorRT, or TensorRT-RTX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, final
+
+from profilers.runtimes.base import Runtime
+from profilers.runtimes.onnx_file import write_onnx
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@final
+class TensorRt(Runtime):
+    """ONNX files, of which an engine is built where they are loaded."""
+
+    engine = "tensorrt"
+    suffix = ".onnx"
+    devices = ("gpu",)
+    precisions = ("float32", "tf32", "float16", "bfloat16", "int8")
+    packages = ("tensorrt", "tensorrt-rtx-cu13-bindings", "torch", "numpy")
+    known_options: ClassVar[dict[str, str]] = {
+        "events": "timed call by call, launches included",
+        "graph": "timed as a CUDA graph",
+    }
+
+    def stored(self, precision: str) -> str:
+        """TF32 is how it computes, not what the file holds."""
+        return "float32" if precision == "tf32" else precision
+
+    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
+        write_onnx(module, shape, path, final=False, precision=self.stored(precision), symmetric=True)
