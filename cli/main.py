@@ -22,7 +22,8 @@ COMMANDS = {
     "predict": "Latency, parameters and MACs of one network.",
     "tables": "List, show, compare, merge, validate, import, export and share latency tables.",
     "spaces": "List the search spaces.",
-    "devices": "List the devices that can be profiled from here.",
+    "devices": "List the devices that can be profiled from here, and give them names.",
+    "doctor": "Say what works here, what is missing, and what disturbs timing.",
 }
 """Kept here, so that ``--help`` imports none of them."""
 

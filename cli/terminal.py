@@ -26,9 +26,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
 space_option = click.option("--space", metavar="NAME", help="Search space; by default what suits the images.")
 device_option = click.option(
-    "--device", metavar="DEVICE", help="cpu, ssh://HOST, sim:NAME, or of a published table: pixel1."
+    "--device",
+    metavar="DEVICE",
+    help="cpu, gpu, ssh://HOST, adb://SERIAL, sim:NAME, a name of devices add, or a published table: pixel1.",
 )
-runtime_option = click.option("--runtime", metavar="NAME", help="onnxruntime, openvino, ncnn, torch, torch+compile.")
+runtime_option = click.option(
+    "--runtime", metavar="NAME", help="onnxruntime, openvino, ncnn, litert, torch, torch+compile, tensorrt."
+)
 precision_option = click.option(
     "--precision",
     metavar="NAME",

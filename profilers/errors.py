@@ -4,9 +4,13 @@ UnasError
 ├── UnitError                 a quantity without a unit, or with an unknown one
 ├── OpSpecError               a key that cannot be read
 ├── UnknownNameError          no device or runtime of that name
+├── DeviceNameError           a name that no device can be given
 ├── MissingDependencyError    a library that is not installed
 ├── MissingDeviceError        a device that is not there
 ├── DeviceLostError           a device that went away while measuring
+├── DeviceCommandError        a command that failed on a device that is well
+├── ToolOutputError           a benchmark tool that printed no result
+├── PowerError                a meter whose readings cannot be used
 ├── ConversionError           a module that a runtime cannot take
 └── FileError                 a file that cannot be read or written
 """
@@ -53,6 +57,12 @@ class UnknownNameError(UnasError, LookupError):
     misuse = True
 
 
+class DeviceNameError(UnasError, ValueError):
+    """A name that is taken, or that no device can have."""
+
+    misuse = True
+
+
 class MissingDependencyError(UnasError, ImportError):
     """A library that is needed is not installed."""
 
@@ -63,6 +73,26 @@ class MissingDeviceError(UnasError):
 
 class DeviceLostError(UnasError, ConnectionError):
     """The device went away while it was being measured; what was measured is kept."""
+
+
+class DeviceCommandError(UnasError):
+    """A command on the device that failed, or a file that could not be copied, while the device itself is well.
+
+    Attributes:
+        status: The exit status of the command, or of the client.
+    """
+
+    def __init__(self, what: str, *, mend: str, status: int) -> None:
+        super().__init__(what, mend=mend)
+        self.status = status
+
+
+class ToolOutputError(UnasError):
+    """A benchmark tool that printed no result that can be read."""
+
+
+class PowerError(UnasError):
+    """A meter whose readings cannot be used."""
 
 
 class ConversionError(UnasError):

@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, UnasError, UnitError
-from profilers.power_base import POWER_COMMAND_MEND, Energy, PowerError, PowerMeter, SampledMeter, not_started
+from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, PowerError, UnasError, UnitError
+from profilers.power_base import POWER_COMMAND_MEND, Energy, PowerMeter, SampledMeter, not_started
 
 __all__ = [
     "CommandMeter",
     "Energy",
     "EnergyReading",
     "NvmlMeter",
-    "PowerError",
     "PowerMeter",
     "RaplMeter",
     "find_meter",

@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
 
-from profilers.errors import UnasError
+from profilers.errors import PowerError
 
 POWER_COMMAND_MEND: Final = (
     "--power-command COMMAND, where COMMAND (or a file) prints watts (`3.2W`) or a counter of joules (`12.5J`), for"
     " example --power-command \"awk '{print \\$1 / 1e6}' /sys/class/hwmon/hwmon0/power1_input\""
 )
-
-
-class PowerError(UnasError):
-    """A meter whose readings cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     default=("cpu",),
     show_default="cpu",
     metavar="DEVICE",
-    help="cpu, gpu, ssh://[user@]host, adb://SERIAL, sim:NAME; several share the work.",
+    help="cpu, gpu, ssh://[user@]host, adb://SERIAL, sim:NAME, or a name of devices add; several share the work.",
 )
 @runtime_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operation may use.")

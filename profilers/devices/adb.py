@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from profilers.errors import DeviceLostError, FileError, MissingDependencyError, MissingDeviceError, UnasError
+from profilers.errors import (
+    DeviceCommandError,
+    DeviceLostError,
+    FileError,
+    MissingDependencyError,
+    MissingDeviceError,
+    UnasError,
+)
 
 ANSWER_S = 30.0
 """How long a small command may take before the device counts as lost."""
@@ -32,18 +39,6 @@ _MENDS = {
     "offline": "unplug it and plug it in again, or run: adb reconnect offline",
     "permissions": "apt-get install android-sdk-platform-tools-common, plug it in again, then: adb kill-server",
 }
-
-
-class DeviceCommandError(UnasError):
-    """A command on the device that failed, or a file that could not be copied, while the device itself is well.
-
-    Attributes:
-        status: The exit status of the command, or of the client.
-    """
-
-    def __init__(self, what: str, *, mend: str, status: int) -> None:
-        super().__init__(what, mend=mend)
-        self.status = status
 
 
 @dataclass(frozen=True)

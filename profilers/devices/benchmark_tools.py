@@ -20,16 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from profilers.errors import ConversionError, UnasError
+from profilers.errors import ConversionError, ToolOutputError
 
 Statistic = Literal["samples", "median", "mean"]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _COMPLAINT = re.compile(r"error|fail|cannot|can't|not found|no such|denied|abort|unknown|invalid", re.IGNORECASE)
-
-
-class ToolOutputError(UnasError):
-    """A benchmark tool that printed no result that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +96,8 @@ class Tool(ABC):
     def parse(self, stdout: str, result_file_text: str | None = None) -> ToolTiming:
         """The timing in what the tool printed, or ``ToolOutputError``."""
 
-    def _unreadable(self, stdout: str, why: str) -> ToolOutputError:
+    def unreadable(self, stdout: str, why: str) -> ToolOutputError:
+        """The error that quotes what the tool complained of."""
         lines = [line.strip() for line in stdout.splitlines() if line.strip()]
         # The first complaint is the cause, what follows are its consequences.
         line = next((line for line in lines if _COMPLAINT.search(line)), lines[-1] if lines else "")
@@ -116,7 +113,8 @@ class LiteRTBenchmark(Tool):
     Args:
         binary: Its path on the device.
         xnnpack: Whether the XNNPACK kernels are used, as applications do by default.
-        warmup_runs: At least so many.
+        warmup_runs: At least so many ...
+        warmup_s: ... and at least so long; its own default is half a second for every run of the tool.
         min_s: The timed part lasts at least so long, whatever ``runs`` says.
         max_s: It stops after so long.
     """
@@ -125,12 +123,20 @@ class LiteRTBenchmark(Tool):
     suffix = ".tflite"
 
     def __init__(
-        self, binary: str, *, xnnpack: bool = True, warmup_runs: int = 5, min_s: float = 0.0, max_s: float = 60.0
+        self,
+        binary: str,
+        *,
+        xnnpack: bool = True,
+        warmup_runs: int = 5,
+        warmup_s: float = 0.1,
+        min_s: float = 0.0,
+        max_s: float = 60.0,
     ) -> None:
         super().__init__(binary)
         self._flags = {
             "use_xnnpack": str(xnnpack).lower(),
             "warmup_runs": warmup_runs,
+            "warmup_min_secs": f"{warmup_s:g}",
             "min_secs": f"{min_s:g}",
             "max_secs": f"{max_s:g}",
         }
@@ -145,15 +151,15 @@ class LiteRTBenchmark(Tool):
         before, mark, after = stdout.partition("Inference timings in us:")
         counted = re.findall(r"^(?:\w+: )?(count=.*)$", before, re.MULTILINE)
         if not mark or len(counted) < 2:
-            raise self._unreadable(stdout, "the lines with 'count=' and 'Inference timings' are missing")
+            raise self.unreadable(stdout, "the lines with 'count=' and 'Inference timings' are missing")
         line = counted[-1]
         us = {key: float(value) for key, value in re.findall(rf"(\w+)=({_NUMBER})", line)}
         if "count" not in us or us["count"] < 1:
-            raise self._unreadable(line, "nothing was timed")
+            raise self.unreadable(line, "nothing was timed")
         if "avg" not in us and "curr" in us:  # runs that all took the same time are printed as one number
             us |= dict.fromkeys(("avg", "min", "max"), us["curr"]) | {"std": 0.0}
         if "avg" not in us:
-            raise self._unreadable(line, "it has no mean")
+            raise self.unreadable(line, "it has no mean")
         ms = {key: value / 1000 for key, value in us.items()}
         growth_mb = _find(rf"[Mm]emory footprint.*?overall=({_NUMBER})", after)
         peak_mb = _find(rf"peak memory footprint \(MB\) via periodic monitoring: ({_NUMBER})", after)
@@ -204,7 +210,7 @@ class NcnnBenchmark(Tool):
     def parse(self, stdout: str, result_file_text: str | None = None) -> ToolTiming:
         found = re.findall(r"^\s*(.+?)\s+min =\s*(\S+)\s+max =\s*(\S+)\s+avg =\s*(\S+)\s*$", stdout, re.MULTILINE)
         if not found:
-            raise self._unreadable(stdout, "the line with 'min = ... max = ... avg = ...' is missing")
+            raise self.unreadable(stdout, "the line with 'min = ... max = ... avg = ...' is missing")
         if len(found) > 1:
             # Before 2022 the tool did not know param= and timed its own list instead.
             raise ToolOutputError(
@@ -213,7 +219,7 @@ class NcnnBenchmark(Tool):
             )
         least, most, mean = (_number(word) for word in found[0][1:])
         if least is None or most is None or mean is None or not 0 <= least <= mean <= most:
-            raise self._unreadable(" ".join(found[0]), "that is no time")
+            raise self.unreadable(" ".join(found[0]), "that is no time")
         runs = _find(r"loop_count = (\d+)", stdout)
         return ToolTiming(
             tool=self.name,
@@ -252,7 +258,7 @@ class OnnxRuntimeBenchmark(Tool):
         median = _find(rf"P50 Latency(?::| is) ({_NUMBER}) ?s", stdout)
         mean = _find(rf"Average inference time cost(?: total)?: ({_NUMBER}) ms", stdout)
         if not samples_ms and median is None and mean is None:
-            raise self._unreadable(stdout, "neither its result file nor its output has a time")
+            raise self.unreadable(stdout, "neither its result file nor its output has a time")
         peak = peak or _find(r"Peak working set size: ?(\d+)", stdout)
         runs = _find(r"Total inference requests: (\d+)", stdout)
         return ToolTiming(
@@ -280,7 +286,7 @@ class OnnxRuntimeBenchmark(Tool):
             fields = line.rsplit(",", 4)  # the model's name comes first and may hold commas
             seconds = _number(fields[1]) if len(fields) == 5 else None
             if seconds is None or seconds < 0:
-                raise self._unreadable(line, "a line of its result file is not model,seconds,peak,cpu,run")
+                raise self.unreadable(line, "a line of its result file is not model,seconds,peak,cpu,run")
             samples_ms.append(seconds * 1e3)
             peak = _number(fields[2])
         return tuple(samples_ms), peak

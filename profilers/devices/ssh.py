@@ -20,7 +20,7 @@ import asyncssh
 from profilers.devices.agent import AgentProfiler
 from profilers.environment import THREAD_VARIABLES, revision
 from profilers.errors import DeviceLostError, MissingDependencyError, MissingDeviceError, UnknownNameError
-from profilers.registry import RUNTIMES, find_runtime
+from profilers.registry import RUNTIMES, devices_of, find_runtime, package_of
 
 Result = TypeVar("Result")
 OPTIONS = ("python", "runtime", "key", "known_hosts")
@@ -103,14 +103,19 @@ class SshProfiler(AgentProfiler):
         address: As in ``Address``.
         runtime: What runs there; None takes what is found there, onnxruntime first.
         threads: Threads an operation may use.
+        connect_s: How long the host has to answer.
+
+    Attributes:
+        engines: What is found there, by the names of runtimes.
     """
 
-    def __init__(self, address: str, runtime: str | None, threads: int) -> None:
+    def __init__(self, address: str, runtime: str | None, threads: int, *, connect_s: float = CONNECT_S) -> None:
         super().__init__()
         self.device = address
         self.threads = threads
         self.address = Address.parse(address)
         self.reconnections = 0
+        self._connect_s = connect_s
         self._artifacts: dict[str, tuple[dict[str, Any], bytes]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -121,16 +126,17 @@ class SshProfiler(AgentProfiler):
         with self:  # what it is, and what is there
             described = self._exchange({"do": "describe", "key": ""})[0]
         self._fingerprint: dict[str, str | int] = described["fingerprint"]
-        engines = [engine for engine in described["engines"] if engine in RUNTIMES]
+        known = [engine for engine in described["engines"] if engine in RUNTIMES]
+        self.engines = engines = [engine for engine in known if "cpu" in devices_of(engine)]
         if runtime is None and self.address.runtime is None and engines:
             self.runtime = engines[0]
-        if self.runtime.partition("+")[0] not in engines:
+        self._runtime = find_runtime(self.runtime, runs_here=False)
+        if self.runtime.partition("+")[0] not in known:  # a board's GPU only where it is asked for: TensorRT
             raise MissingDependencyError(
-                f"{self.address.python} of {self.address} has no {self.runtime}; it has {', '.join(engines) or 'none'}",
-                mend=f"{self.address.command} {self.address.python} -m pip install {self.runtime}"
+                f"{self.address.python} of {self.address} has no {self.runtime}; it has {', '.join(known) or 'none'}",
+                mend=f"{self.address.command} {self.address.python} -m pip install {package_of(self.runtime)}"
                 " (or name another Python: ssh://...?python=PATH)",
             )
-        self._runtime = find_runtime(self.runtime)
         self.runtime = self._runtime.name
         if threads > (cores := int(self._fingerprint["cores"])):
             raise MissingDeviceError(f"{threads} threads on {cores} core(s)", mend=f"add --threads {cores}")
@@ -192,7 +198,7 @@ class SshProfiler(AgentProfiler):
             settings["port"] = where.port
         self._connection = await asyncssh.connect(
             where.host,
-            connect_timeout=CONNECT_S,
+            connect_timeout=self._connect_s,
             keepalive_interval=KEEPALIVE_S,
             **settings,
         )

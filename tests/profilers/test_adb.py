@@ -4,75 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from profilers.devices.adb import Adb, DeviceCommandError
-from profilers.errors import DeviceLostError, FileError, MissingDependencyError, MissingDeviceError
+from profilers.devices.adb import Adb
+from profilers.errors import DeviceCommandError, DeviceLostError, FileError, MissingDependencyError, MissingDeviceError
+from tests.profilers import phone
 from tests.profilers.adbd import FakeAdbd
 
 CLUSTERS = {0: 1_800_000, 1: 1_800_000, 2: 2_400_000, 3: 3_000_000}
+ZONES = (("cpu-0-0", "41500"), ("battery", "305"), ("off", "-274000"), ("vbat", "4200"), ("gpu", "52000"))
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The client, with a server that nobody else uses."""
-    client = shutil.which("adb")
-    if client is None:
-        pytest.skip("adb is missing: apt-get install adb")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))  # its keys go there
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
-    monkeypatch.setenv("ADB_LOCAL_TRANSPORT_MAX_PORT", "5554")  # it looks for no emulators
-    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
-    _adb(client, "start-server")
-    yield client
-    _adb(client, "kill-server")
-
-
-def _adb(client: str, *words: str) -> str:
-    done = subprocess.run([client, *words], capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout + done.stderr
+def server(tmp_path: Path) -> Iterator[str]:
+    with phone.adb_server(tmp_path / "home") as client:
+        yield client
 
 
 @pytest.fixture
 def device(server: str, tmp_path: Path) -> Iterator[FakeAdbd]:
-    with FakeAdbd(_android(tmp_path / "device")) as fake:
-        assert "connected to" in _adb(server, "connect", fake.serial)
+    with FakeAdbd(phone.android(tmp_path / "device", list(CLUSTERS.values()), ZONES)) as fake:
+        assert "connected to" in phone.adb(server, "connect", fake.serial)
         yield fake
-        _adb(server, "disconnect", fake.serial)
-
-
-def _android(root: Path) -> Path:
-    """A file system with what the facts are read from."""
-    for index, khz in CLUSTERS.items():
-        folder = root / f"sys/devices/system/cpu/cpu{index}/cpufreq"
-        folder.mkdir(parents=True)
-        (folder / "cpuinfo_max_freq").write_text(f"{khz}\n")
-        (folder / "scaling_governor").write_text("schedutil\n")
-    (root / "sys/devices/system/cpu/cpufreq").mkdir()
-    for index, (name, value) in enumerate(
-        (("cpu-0-0", "41500"), ("battery", "305"), ("off", "-274000"), ("vbat", "4200"), ("gpu", "52000"))
-    ):
-        zone = root / f"sys/class/thermal/thermal_zone{index}"
-        zone.mkdir(parents=True)
-        (zone / "type").write_text(f"{name}\n")
-        (zone / "temp").write_text(f"{value}\n")
-    (root / "system/bin").mkdir(parents=True)
-    getprop = root / "system/bin/getprop"
-    getprop.write_text(
-        "#!/bin/sh\ncase $1 in ro.product.model) echo Fake 1;; ro.product.cpu.abi) echo arm64-v8a;; esac\n"
-    )
-    getprop.chmod(0o755)
-    return root
+        phone.adb(server, "disconnect", fake.serial)
 
 
 def test_devices_are_listed_with_state_and_model(device: FakeAdbd) -> None:
@@ -88,13 +46,13 @@ def test_without_a_device_the_error_says_how_to_attach_one(server: str) -> None:
 
 
 def test_of_several_devices_all_are_named(device: FakeAdbd, server: str, tmp_path: Path) -> None:
-    with FakeAdbd(_android(tmp_path / "second")) as second:
-        _adb(server, "connect", second.serial)
+    with FakeAdbd(phone.android(tmp_path / "second")) as second:
+        phone.adb(server, "connect", second.serial)
         with pytest.raises(MissingDeviceError) as caught:
             Adb.only()
         assert device.serial in str(caught.value) and second.serial in str(caught.value)
         assert Adb(second.serial).shell("pwd").strip() == str(tmp_path / "second")
-        _adb(server, "disconnect", second.serial)
+        phone.adb(server, "disconnect", second.serial)
 
 
 def test_exit_codes_and_both_streams_arrive(device: FakeAdbd) -> None:
@@ -110,11 +68,11 @@ def test_exit_codes_and_both_streams_arrive(device: FakeAdbd) -> None:
 
 def test_exit_codes_arrive_from_a_device_without_the_shell_protocol(server: str, tmp_path: Path) -> None:
     with FakeAdbd(tmp_path / "old", shell_v2=False) as old:
-        _adb(server, "connect", old.serial)
+        phone.adb(server, "connect", old.serial)
         assert Adb(old.serial).shell("echo one; echo two") == "one\ntwo\n"
         with pytest.raises(DeviceCommandError, match="status 7: why"):
             Adb(old.serial).shell("echo why; exit 7")
-        _adb(server, "disconnect", old.serial)
+        phone.adb(server, "disconnect", old.serial)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_001])
@@ -149,12 +107,12 @@ def test_an_unknown_serial_is_a_missing_device(server: str, tmp_path: Path) -> N
 
 def test_a_device_that_does_not_trust_this_computer(server: str, tmp_path: Path) -> None:
     with FakeAdbd(tmp_path / "locked", authorized=False) as locked:
-        _adb(server, "connect", locked.serial)
+        phone.adb(server, "connect", locked.serial)
         with pytest.raises(MissingDeviceError, match=r"unauthorized[\s\S]*unlock the screen"):
             Adb(locked.serial).shell("true")
         with pytest.raises(MissingDeviceError, match=f"{locked.serial} is unauthorized"):
             Adb.only()
-        _adb(server, "disconnect", locked.serial)
+        phone.adb(server, "disconnect", locked.serial)
 
 
 def test_a_device_that_goes_away_in_a_command_is_lost(device: FakeAdbd) -> None:

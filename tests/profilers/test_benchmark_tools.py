@@ -11,9 +11,8 @@ from profilers.devices.benchmark_tools import (
     LiteRTBenchmark,
     NcnnBenchmark,
     OnnxRuntimeBenchmark,
-    ToolOutputError,
 )
-from profilers.errors import ConversionError
+from profilers.errors import ConversionError, ToolOutputError
 
 LITERT = """\
 INFO: STARTING!
@@ -77,7 +76,7 @@ def _command(tool: LiteRTBenchmark | NcnnBenchmark | OnnxRuntimeBenchmark, model
 def test_commands() -> None:
     assert _command(LiteRTBenchmark("./bm", warmup_runs=3, min_s=0.5), "m.tflite") == (
         "./bm --graph=m.tflite --num_threads=2 --num_runs=30 --use_xnnpack=true --warmup_runs=3"
-        " --min_secs=0.5 --max_secs=60 2>&1"
+        " --warmup_min_secs=0.1 --min_secs=0.5 --max_secs=60 2>&1"
     )
     assert _command(NcnnBenchmark("./bn"), "m.param") == (
         "./bn 30 2 2 -1 0 param=m.param 'shape=[160,224,3]' 2>&1"  # width first

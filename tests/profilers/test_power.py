@@ -12,12 +12,11 @@ from types import ModuleType
 import pytest
 
 from profilers import power
-from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, UnasError
+from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, PowerError, UnasError
 from profilers.power import (
     CommandMeter,
     Energy,
     NvmlMeter,
-    PowerError,
     PowerMeter,
     RaplMeter,
     find_meter,

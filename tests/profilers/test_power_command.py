@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from profilers.errors import FileError, UnitError
-from profilers.power import CommandMeter, PowerError, parse_reading
+from profilers.errors import FileError, PowerError, UnitError
+from profilers.power import CommandMeter, parse_reading
 
 
 @pytest.fixture(autouse=True)

@@ -169,13 +169,16 @@ def test_a_user_whose_key_is_not_authorized_is_told_how_to_bring_it_there(server
 
 
 @needs_sshd
-def test_a_python_that_is_not_there_and_a_runtime_that_it_lacks_are_named(server: sshd.Server) -> None:
+def test_a_python_that_is_not_there_and_a_runtime_that_it_lacks_are_named(server: sshd.Server, tmp_path: Path) -> None:
     with pytest.raises(MissingDeviceError, match=r"cannot run /no-such-python: .*No such file") as missing:
         SshProfiler(server.address(python="/no-such-python"), None, 1)
     assert "?python=" in missing.value.mend
-    with pytest.raises(MissingDependencyError, match="has no tensorrt; it has onnxruntime") as caught:
-        SshProfiler(server.address(), "tensorrt", 1)
-    assert "-m pip install tensorrt" in caught.value.mend
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ai_edge_litert'] = None\n")
+    (tmp_path / "python").write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(MissingDependencyError, match="has no litert; it has onnxruntime") as caught:
+        SshProfiler(server.address(python=str(tmp_path / "python")), "litert", 1)
+    assert "-m pip install ai-edge-litert" in caught.value.mend
 
 
 @needs_sshd
