@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p $(RECENT) &&
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-gpu test-litert test-arm64 lint clean
 
 demo: .venv/installed
 	$(BIN)/unas-hw profile
@@ -15,6 +15,16 @@ demo: .venv/installed
 
 test: .venv/tested
 	$(BIN)/python -m pytest
+
+test-gpu: .venv/tested # needs an NVIDIA GPU, and a PyTorch for it
+	$(BIN)/python -m pytest -m gpu
+
+test-litert: .venv/tested .venv-litert/installed # the converter's environment is of 2 GB
+	UNAS_HW_LITERT_PYTHON=$(CURDIR)/.venv-litert/bin/python $(BIN)/python -m pytest tests/profilers/test_litert.py
+
+test-arm64: .venv/tested # 0.6 GB, Debian packages and aarch64 wheels; needs sshd
+	tests/arm64/setup.sh .arm64 $(BIN)/python
+	UNAS_HW_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/profilers/test_arm64.py
 
 lint: .venv/linted
 	$(BIN)/ruff format --check .
@@ -38,5 +48,10 @@ lint: .venv/linted
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lint]'
 	@touch $@
 
+.venv-litert/installed: constraints-litert.txt
+	$(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/pip install --quiet --constraint constraints-litert.txt litert-torch torch
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-litert .arm64 build dist *.egg-info

@@ -11,6 +11,7 @@ from typing import Any
 
 from profilers.agent import machine
 from profilers.agent.engines import version
+from profilers.nvml import gpu_warnings
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 BRIEF_SPIN = ("GOMP_SPINCOUNT", "5000")
@@ -43,6 +44,7 @@ def timing_warnings(environment: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(f"the governor is {governor!r}: clocks move while measuring")
     if load and load[0] > 1.5:
         found.append(f"load {load[0]:.1f}: other programs share this machine")
+    found.extend(gpu_warnings(environment.get("gpu") or {}))
     return tuple(found)
 
 
@@ -61,6 +63,11 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     loads = [each["load"][0] / max(len(each.get("clock_mhz", ())), 1) for each in (then, now) if each.get("load")]
     if len(loads) == 2 and abs(loads[1] - loads[0]) > LOAD_MOVE:
         found.append(f"load per core {loads[0]:.1f} -> {loads[1]:.1f}")
+    gpus = [each.get("gpu") or {} for each in (then, now)]
+    for fact in ("driver", "power_limit_w"):
+        known = [gpu[fact] for gpu in gpus if gpu.get(fact) is not None]
+        if len(set(known)) == 2:
+            found.append(f"{fact.removesuffix('_w').replace('_', ' ')} of the GPU {known[0]} -> {known[1]}")
     return ", ".join(found)
 
 

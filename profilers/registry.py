@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ RUNTIMES: Mapping[str, Listing] = MappingProxyType(
         "onnxruntime": Listing("profilers.runtimes.onnxruntime:OnnxRuntime", "ONNX Runtime", "onnxruntime"),
         "openvino": Listing("profilers.runtimes.openvino:OpenVino", "OpenVINO", "'unas-hw[openvino]'"),
         "ncnn": Listing("profilers.runtimes.ncnn:Ncnn", "ncnn, one image at a time", "'unas-hw[ncnn]'"),
+        "litert": Listing("profilers.runtimes.litert:Litert", "LiteRT (TensorFlow Lite)", "'unas-hw[litert]'"),
         "torch": Listing("profilers.runtimes.torch:TorchRuntime", "PyTorch", "torch"),
+        "tensorrt": Listing("profilers.runtimes.tensorrt:TensorRt", "TensorRT", "'unas-hw[tensorrt]'"),
     }
 )
 SIMULATED = ("sim:phone", "sim:gpu")
@@ -44,8 +47,18 @@ def _import(target: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def find_runtime(name: str) -> Runtime:
-    """The runtime of that name, such as ``onnxruntime`` or ``torch+compile``."""
+def find_runtime(name: str, device: str | None = None, *, runs_here: bool = True) -> Runtime:
+    """The runtime of that name, such as ``onnxruntime`` or ``torch+compile``.
+
+    Args:
+        name: With its options.
+        device: The kind of device that it has to run on, ``cpu`` or ``gpu``.
+        runs_here: Else it only converts here, and its library is elsewhere.
+
+    Raises:
+        UnknownNameError: If there is none of that name, or it does not run on the device.
+        MissingDependencyError: If what is needed here is not installed.
+    """
     base, *options = name.split("+")
     if base not in RUNTIMES:
         near = get_close_matches(base, RUNTIMES)
@@ -54,9 +67,25 @@ def find_runtime(name: str) -> Runtime:
             mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(RUNTIMES)}",
         )
     runtime: Runtime = _import(RUNTIMES[base].target)(*options)
-    if not is_installed(base):
+    if device and device not in runtime.devices:
+        raise UnknownNameError(
+            f"runtime {name!r} does not run on device {device!r}", mend=f"add --device {runtime.devices[0]}"
+        )
+    if not (is_installed(base) if runs_here else all(map(find_spec, runtime.converters))):
         raise MissingDependencyError(f"runtime {base!r} is not installed", mend=f"pip install {RUNTIMES[base].needs}")
     return runtime
+
+
+def devices_of(runtime: str) -> tuple[str, ...]:
+    """The kinds of device that a runtime of the catalogue runs on, ``cpu`` and ``gpu``."""
+    devices: tuple[str, ...] = _import(RUNTIMES[runtime].target).devices
+    return devices
+
+
+def package_of(runtime: str) -> str:
+    """What pip calls the library of a runtime."""
+    package: str = _import(RUNTIMES[runtime.partition("+")[0]].target).packages[0]
+    return package
 
 
 def is_installed(runtime: str) -> bool:
@@ -70,8 +99,10 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
     """The profiler of a device; opened by ``with``.
 
     Args:
-        device: ``cpu``, ``ssh://[user@]host``, ``sim:NAME`` or a name that an installed package adds.
-        runtime: One of ``RUNTIMES``; by default onnxruntime, over ssh what is found there.
+        device: ``cpu``, ``gpu``, ``gpu:1``, ``ssh://[user@]host``, ``adb``, ``adb://serial``, ``sim:NAME``, a name of
+            the book (``profilers.devices.book``), or one that an installed package adds.
+        runtime: One of ``RUNTIMES``; by default onnxruntime, on a GPU TensorRT or torch, over ssh what is found there,
+            over adb what has a tool.
         threads: Threads an operation may use.
 
     Raises:
@@ -81,6 +112,9 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
     scheme, _, rest = device.partition(":")
     if device == "cpu":
         profiler: Profiler = _import("profilers.devices.local:LocalProfiler")(runtime or "onnxruntime", threads)
+        return profiler
+    if scheme == "adb":
+        profiler = _import("profilers.devices.android:AndroidProfiler")(rest.strip("/") or None, runtime, threads)
         return profiler
     if scheme == "sim":
         if runtime not in (None, "simulated"):
@@ -95,13 +129,20 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
                 raise
             raise MissingDependencyError("asyncssh is not installed", mend="pip install 'unas-hw[ssh]'") from None
         return profiler
-    if scheme == "gpu":
-        raise MissingDeviceError(f"--device {device}: {gpu_absence()}", mend="unas-hw profile --device cpu")
-    added = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+    if scheme.partition("?")[0] == "gpu":
+        if missing := gpu_absence():
+            raise MissingDeviceError(f"--device {device}: {missing}", mend="unas-hw profile --device cpu")
+        profiler = _import("profilers.devices.gpu:GpuProfiler")(device, runtime, threads)
+        return profiler
+    booked = _import("profilers.devices.book:read_book")()
+    if device in booked:
+        profiler = _import("profilers.devices.book:open_booked")(booked[device], runtime, threads)
+        return profiler
+    added = added_devices()
     if scheme in added:
         profiler = added[scheme].load()(rest, threads)
         return profiler
-    names = ("cpu", "gpu", "ssh://HOST", *SIMULATED, *added)
+    names = ("cpu", "gpu", "ssh://HOST", "adb://SERIAL", *SIMULATED, *booked, *added)
     near = get_close_matches(device, names)
     raise UnknownNameError(
         f"no device is called {device!r}",
@@ -109,26 +150,38 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
     )
 
 
+def added_devices() -> dict[str, metadata.EntryPoint]:
+    """What installed packages add, by name."""
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
 def gpu_absence() -> str:
-    """Why no GPU can be profiled here, in words."""
+    """Why no GPU can be profiled here, in words; empty where one can."""
     import torch
 
     if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()} is there, but this version profiles CPUs and simulated devices only"
+        return ""
     return "no NVIDIA GPU is visible to PyTorch (torch.cuda.is_available() is False)"
 
 
 def reachable() -> list[dict[str, Any]]:
-    """What can be profiled from here: device, name, runtimes, what is missing, what disturbs timing."""
+    """What can be profiled from here: device, name, runtimes, what is missing, what disturbs timing.
+
+    Phones and hosts have three seconds to answer; what does not is listed as missing.
+    """
+    elsewhere = _import("profilers.devices.reach:reach")()  # while it answers, the rest is looked at
     from profilers.agent.machine import cpu_name
     from profilers.environment import cpu_environment, timing_warnings
 
-    runtimes = [name for name in RUNTIMES if is_installed(name)]
+    runtimes = [name for name in RUNTIMES if is_installed(name) and "cpu" in devices_of(name)]
     cpu = {"device": "cpu", "name": cpu_name(), "runtimes": runtimes, "missing": ""}
     found = [{**cpu, "warnings": list(timing_warnings(cpu_environment(())))}]
-    found.append({"device": "gpu", "name": "-", "runtimes": [], "missing": gpu_absence(), "warnings": []})
+    if missing := gpu_absence():
+        found.append({"device": "gpu", "name": "-", "runtimes": [], "missing": missing, "warnings": []})
+    else:
+        found.extend(_import("profilers.devices.gpu:listing")())
     found.extend(
         {"device": name, "name": "simulated", "runtimes": ["simulated"], "missing": "", "warnings": []}
         for name in SIMULATED
     )
-    return found
+    return [*found, *elsewhere()]

@@ -12,33 +12,44 @@ from profilers.agent.serve import encode, receive
 from profilers.devices.agent import AgentProfiler
 from profilers.environment import BRIEF_SPIN, THREAD_VARIABLES, cpu_environment, cpu_fingerprint
 from profilers.errors import DeviceLostError, MissingDeviceError
+from profilers.power import find_meter
+from profilers.power_base import PowerMeter
 from profilers.registry import find_runtime
 
 
-@final
-class LocalProfiler(AgentProfiler):
-    """Times in an agent that is pinned to as many cores as there are threads."""
+class ProcessProfiler(AgentProfiler):
+    """Its agent is a process of this machine, pinned to as many cores as there are threads.
 
-    device = "cpu"
+    Args:
+        runtime: As in ``find_runtime``.
+        threads: Threads of an operation.
+        kind: Of device, ``cpu`` or ``gpu``.
+    """
 
-    def __init__(self, runtime: str, threads: int) -> None:
+    def __init__(self, runtime: str, threads: int, kind: str) -> None:
         super().__init__()
-        self._runtime = find_runtime(runtime)
+        self._runtime = find_runtime(runtime, kind)
         self.runtime = self._runtime.name
         self.threads = threads
         if threads > (cores := len(usable_cores())):  # they would wait for each other, and be timed waiting
             raise MissingDeviceError(f"{threads} threads on {cores} usable core(s)", mend=f"add --threads {cores}")
         self._agent: subprocess.Popen[bytes] | None = None
 
+    def _command(self) -> list[str]:
+        """The agent's module and its arguments."""
+        return ["profilers.agent", self.runtime, str(self.threads)]
+
+    def _variables(self) -> dict[str, str]:
+        """Of its environment, beside the user's."""
+        return dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+
     def _open(self) -> None:
-        # What is timed has the user's settings, not those that we train with.
-        environment = dict(os.environ.items() - {BRIEF_SPIN}) | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         self._agent = subprocess.Popen(
-            [sys.executable, "-m", "profilers.agent", self.runtime, str(self.threads)],
+            [sys.executable, "-m", *self._command()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,  # an interrupt from the terminal is ours to answer
-            env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=child_environment(self._variables()),
         )
 
     def _close(self) -> None:
@@ -65,6 +76,25 @@ class LocalProfiler(AgentProfiler):
                 mend="run the same command again: what was measured is kept",
             )
         return answer
+
+
+def child_environment(variables: dict[str, str]) -> dict[str, str]:
+    """For a process of ours: the user's settings, not those that we train with, and our modules."""
+    environment = dict(os.environ.items() - {BRIEF_SPIN})
+    return environment | variables | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@final
+class LocalProfiler(ProcessProfiler):
+    """Times on the CPU."""
+
+    device = "cpu"
+
+    def __init__(self, runtime: str, threads: int) -> None:
+        super().__init__(runtime, threads, self.device)
+
+    def _meter(self) -> PowerMeter:
+        return find_meter(None, None)
 
     def fingerprint(self) -> dict[str, str | int]:
         return cpu_fingerprint()

@@ -62,9 +62,24 @@ def test_a_runtime_that_is_not_installed_names_the_command_that_installs_it(monk
     assert caught.value.mend == "pip install onnxruntime"
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", [name for name in RUNTIMES if registry.is_installed(name)])
 def test_every_runtime_of_the_catalogue_is_there_under_its_own_name(name: str) -> None:
     assert find_runtime(name).name == name
+
+
+def test_a_runtime_of_gpus_is_refused_on_the_cpu_installed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for installed in (True, False):
+        monkeypatch.setattr(registry, "is_installed", lambda _, there=installed: there)
+        with pytest.raises(UnknownNameError) as caught:
+            open_profiler("cpu", runtime="tensorrt")
+        assert caught.value.what == "runtime 'tensorrt' does not run on device 'cpu'"
+        assert caught.value.mend == "add --device gpu"
+
+
+def test_what_the_cpu_is_said_to_run_is_what_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "is_installed", lambda _: True)
+    (cpu,) = [each for each in registry.reachable() if each["device"] == "cpu"]
+    assert cpu["runtimes"] == [name for name in RUNTIMES if name != "tensorrt"]
 
 
 @pytest.mark.parametrize("device", ["gpu", "gpu:1"])
