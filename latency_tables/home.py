@@ -33,10 +33,14 @@ def is_fetched(path: Path) -> bool:
     return cache_folder().resolve() in path.resolve().parents
 
 
+def shown(device: str) -> str:
+    """A device as people read it: how to get to a host is no part of its name."""
+    return device.partition("?")[0] if device.startswith("ssh://") else device
+
+
 def default_path(subject: str, device: str, runtime: str, threads: int) -> Path:
     """The file for what is measured, where and how."""
-    where = device.partition("?")[0] if device.startswith("ssh://") else device  # how to get there is no part of it
-    stem = f"{where}-{runtime}-{threads}t-{subject}"
+    stem = f"{shown(device)}-{runtime}-{threads}t-{subject}"
     return tables_folder() / (re.sub(r"[^\w.@=-]+", "_", stem) + ".jsonl")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ def profile_devices(
     if path is not None and len(kinds) > 1:
         raise TableError(f"{path} is one table, and the devices are of {len(kinds)} kinds", mend="leave --table out")
     jobs = {tuple(each.device for each in team): profile(space, team, path=path, **settings) for team in kinds.values()}
-    here = [names for names in jobs if names[0].partition(":")[0] in ("cpu", "gpu")]
+    here = [names for names in jobs if re.split("[:?]", names[0])[0] in ("cpu", "gpu")]
     results: dict[tuple[str, ...], LatencyTable] = {}
     kept = {names: _kept(job, names, results) for names, job in jobs.items()}
     for side_by_side in (*([names] for names in here), [names for names in kept if names not in here]):

@@ -15,7 +15,7 @@ from latency_tables.collect import refresh as refresh_table
 from latency_tables.coverage import priced, profiler_of
 from latency_tables.energy import fill_energy
 from latency_tables.errors import ForeignTableError
-from latency_tables.home import default_path, is_fetched
+from latency_tables.home import default_path, is_fetched, shown
 from latency_tables.planning import Estimate, affordable, estimate
 from latency_tables.regression import MIN_ROWS
 from latency_tables.rows import ANCHOR, NETWORK, OP
@@ -145,7 +145,7 @@ def profile(
             yield Step("plan", 1, 1, f"{len(chosen)} of {len(found.rows)} rows in {format_ms(time_budget_ms)}")
         extensions = EXTENSIONS if time_budget_ms is None else 0
         for progress in fill(path, space.title, planned, team, rule, more=more, extensions=extensions):
-            stage = f"{progress.stage} ({progress.device}, {team[0].runtime})"
+            stage = f"{progress.stage} ({shown(progress.device)}, {team[0].runtime})"
             yield Step(stage, progress.done, progress.total, progress.note)
         if meter:
             for progress in fill_energy(path, planned, team[0], meter, rule):
@@ -159,7 +159,7 @@ def refresh(table: LatencyTable, profiler: Profiler, rule: TimingRule | None = N
     anchors = [Planned(space.workload(each), ANCHOR) for each in anchor_architectures(space)]
     with profiler:
         for progress in refresh_table(table.path, anchors, profiler, rule or TimingRule()):
-            yield Step(f"{progress.stage} anchors ({profiler.device})", progress.done, progress.total)
+            yield Step(f"{progress.stage} anchors ({shown(profiler.device)})", progress.done, progress.total)
     return LatencyTable.load(table.path)
 
 
@@ -171,7 +171,7 @@ def calibrate(
     planned = [each for each in plan(space, networks) if each.role != OP]
     with profiler:
         for progress in fill(table.path, table.header["subject"], planned, profiler, rule or TimingRule()):
-            yield Step(f"{progress.stage} networks ({profiler.device})", progress.done, progress.total)
+            yield Step(f"{progress.stage} networks ({shown(profiler.device)})", progress.done, progress.total)
     return LatencyTable.load(table.path)
 
 
@@ -204,5 +204,5 @@ def measured_where_possible(
     yield Step("measure missing rows", 0, len(missing), f"{table.path.name} lacks {len(missing)} rows: measuring them")
     with profiler:
         for progress in fill(table.path, table.header["subject"], planned, profiler, rule or TimingRule()):
-            yield Step(f"{progress.stage} missing rows ({profiler.device})", progress.done, progress.total)
+            yield Step(f"{progress.stage} missing rows ({shown(profiler.device)})", progress.done, progress.total)
     return LatencyTable.load(table.path)
