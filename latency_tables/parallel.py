@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TypeVar
 
 Name = TypeVar("Name")
@@ -28,6 +28,8 @@ def in_parallel(iterators: Mapping[Name, Iterator[Item]]) -> Iterator[tuple[Name
         except Exception as error:  # whoever takes the items decides
             found.put((name, error))
         finally:
+            if isinstance(iterator, Generator):
+                iterator.close()  # what it has open, here and now
             found.put((name, None))
 
     threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in iterators.items()]

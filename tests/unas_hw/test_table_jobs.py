@@ -115,7 +115,7 @@ def test_missing_rows_are_measured_where_the_device_is_at_hand(
     assert found.origin(lost.key) == MEASURED
     assert found.latency_ms(lost.key) == pytest.approx(small.latency_ms(lost.key), rel=0.03)
     assert "lacks 1 rows" in steps[0].note
-    table.header["device"] = "adb://no-such-phone"
+    table.header["device"] = "no-such-phone"
     same, steps = _notes(measured_where_possible(table, SMALL.workloads(), rule))
     assert same is table
     assert "not measured: no device is called" in steps[0].note

@@ -60,7 +60,8 @@ def profile_devices(
     done = Profiled()
     kinds: dict[Any, list[Profiler]] = {}
     for number, device in enumerate(dict.fromkeys(devices)):
-        yield Step("connect", number, len(devices))
+        if len(devices) > 1:
+            yield Step("connect", number, len(devices))
         try:
             found = open_device(device, runtime=runtime, threads=threads)
             kind = (tuple(sorted(found.fingerprint().items())), found.runtime, found.threads)
@@ -74,6 +75,10 @@ def profile_devices(
     if path is not None and len(kinds) > 1:
         raise TableError(f"{path} is one table, and the devices are of {len(kinds)} kinds", mend="leave --table out")
     jobs = {tuple(each.device for each in team): profile(space, team, path=path, **settings) for team in kinds.values()}
+    if len(jobs) == 1:
+        (job,) = jobs.values()
+        done.tables = [(yield from job)]
+        return done
     here = [names for names in jobs if re.split("[:?]", names[0])[0] in ("cpu", "gpu")]
     results: dict[tuple[str, ...], LatencyTable] = {}
     kept = {names: _kept(job, names, results) for names, job in jobs.items()}
