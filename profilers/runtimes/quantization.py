@@ -26,9 +26,9 @@ def quantize(source: Path, path: Path, images: Iterator[Array], *, symmetric: bo
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Images(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
-        def get_next(self) -> dict[str, Array] | None:
+        def get_next(self) -> dict[str, Array]:
             image = next(images, None)
-            return None if image is None else {name: image}
+            return {} if image is None else {name: image}  # no input is its end
 
     name = _input(source)
     level = (logger := logging.getLogger()).level
