@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,13 @@ from typing import Any
 import numpy as np
 
 from profilers.agent.engine import Array
+from profilers.devices.converting import ConvertingProfiler
 from profilers.errors import ConversionError
-from profilers.profiler import Profiler
-from profilers.runtimes.base import Runtime
 from profilers.workload import Workload
 
 
-class AgentProfiler(Profiler):
+class AgentProfiler(ConvertingProfiler):
     """Converts here, times there; a subclass starts the agent and carries messages to it."""
-
-    _runtime: Runtime
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,12 +33,6 @@ class AgentProfiler(Profiler):
                 f"{self.runtime} failed at {request['key']}: {answer['error']}", mend="choose another --runtime"
             )
         return answer, content
-
-    def _load(self, workload: Workload) -> None:
-        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
-            path = Path(folder) / f"module{self._runtime.suffix}"
-            self._runtime.convert(workload.build(), workload.op.shape, path, workload.op.dtype)
-            self._load_artifact(workload, path)
 
     def _load_artifact(self, workload: Workload, path: Path) -> None:
         request = {"do": "load", "key": workload.key, "suffix": path.suffix, "precision": workload.op.dtype}

@@ -18,6 +18,7 @@ from profilers.agent.engines import version
 from profilers.devices.adb import Adb
 from profilers.devices.benchmark_tools import TOOLS, OnnxRuntimeBenchmark, Tool, ToolTiming
 from profilers.devices.book import TOOL_FIELDS, Booked, book_path, find_serial
+from profilers.devices.converting import ConvertingProfiler
 from profilers.environment import revision
 from profilers.errors import (
     DeviceCommandError,
@@ -27,7 +28,6 @@ from profilers.errors import (
     UnasError,
     UnknownNameError,
 )
-from profilers.profiler import Profiler
 from profilers.registry import find_runtime
 from profilers.runtimes.base import Runtime
 from profilers.timing import TimingRule, calls_per_block
@@ -62,7 +62,7 @@ class _Model:
 
 
 @final
-class AndroidProfiler(Profiler):
+class AndroidProfiler(ConvertingProfiler):
     """A sample is one run of the tool; what it needs lies in a folder there, which is removed at the end.
 
     Args:
@@ -157,12 +157,6 @@ class AndroidProfiler(Profiler):
         if folder is not None:
             with contextlib.suppress(UnasError):  # it is gone: the error that says so is on its way
                 self._adb.shell(f"rm -rf {folder}")
-
-    def _load(self, workload: Workload) -> None:
-        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
-            path = Path(folder) / f"module{self._runtime.suffix}"
-            self._runtime.convert(workload.build(), workload.op.shape, path, workload.op.dtype)
-            self._load_artifact(workload, path)
 
     def _load_artifact(self, workload: Workload, path: Path) -> None:
         assert self._tool is not None  # Profiler.load refuses a closed one
