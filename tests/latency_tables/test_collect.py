@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from latency_tables.collect import fill
 from latency_tables.table import LatencyTable
-from profilers.errors import DeviceLostError
+from profilers.devices.simulated import SimulatedProfiler
+from profilers.errors import ConversionError, DeviceLostError
+from profilers.workload import Workload
 from tests.latency_tables.conftest import BLOCKS, PLAN, RULE, measure
 
 KEYS = {planned.workload.key for planned in PLAN}
@@ -67,3 +70,16 @@ def test_sessions_are_brought_to_one_speed_by_the_anchors(table: LatencyTable, p
     for block in BLOCKS:
         assert slow.latency_ms(block.key) == pytest.approx(table.latency_ms(block.key), rel=0.02)
         assert slow.measurements[block.key].raw_ms > 1.1 * table.measurements[block.key].raw_ms
+
+
+def test_what_cannot_be_converted_leaves_no_table_and_an_old_one_as_it_was(table: LatencyTable, path: Path) -> None:
+    class Refusing(SimulatedProfiler):  # type: ignore[misc]  # final for everybody else
+        def _load(self, workload: Workload) -> None:
+            raise ConversionError("no such precision", mend="another")
+
+    before, new = path.read_bytes(), path.with_name("new.jsonl")
+    for each in (new, path):
+        with Refusing("phone", 1) as profiler, pytest.raises(ConversionError):
+            list(fill(each, "small plan", PLAN, profiler, RULE, more=True))
+    assert not new.exists()
+    assert path.read_bytes() == before

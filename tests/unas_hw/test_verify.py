@@ -14,6 +14,7 @@ import pytest
 from profilers.runtimes.onnx_file import OPSET, write_onnx
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.verify import (
+    ENOUGH_IMAGES,
     MAX_PREDICTION_ERROR,
     Check,
     Verdict,
@@ -140,3 +141,24 @@ def test_only_the_budget_missed_is_told_from_other_failures() -> None:
     assert not budget_missed([BAD, *missed])
     assert not budget_missed([BAD, *kept])
     assert not budget_missed(kept)
+
+
+@pytest.mark.parametrize(("precision", "error"), [("float32", 1e-4), ("float16", 2e-2), ("int8", 0.5)])
+def test_a_shorter_precision_is_allowed_larger_errors_as_a_share_of_the_largest_output(
+    precision: str, error: float
+) -> None:
+    expected = np.tile(np.array([[0.0, 10.0]]), (ENOUGH_IMAGES, 1))
+    share = 10 if precision != "float32" else 1
+    for factor, passes in ((0.9, True), (1.1, False)):
+        first = parity(expected, expected + error * share * factor, "images", precision)[0]
+        assert first.passed is passes
+    assert not parity(expected, expected * np.nan, "images", precision)[0].passed
+
+
+def test_a_few_changed_classes_fail_float32_and_pass_eight_bits() -> None:
+    expected = np.tile(np.array([[0.0, 10.0]]), (ENOUGH_IMAGES, 1))
+    seen = expected.copy()
+    seen[:3] = seen[:3, ::-1]
+    assert not parity(expected, seen, "images")[1].passed
+    assert parity(expected, seen, "images", "int8")[1].passed
+    assert len(parity(expected[:4], seen[:4], "images", "int8")) == 1
