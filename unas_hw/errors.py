@@ -2,10 +2,14 @@
 
 UnasError
 ├── UnknownSpaceError         no search space of that name
+├── SpaceError                a space of the user's own that cannot be read or built
 ├── ArchitectureError         an architecture that the space does not have, or cannot be read
 ├── BudgetError               a budget that cannot be read
 ├── DataError                 a data set that is not there or not of the expected form
+├── AugmentationError         an augmentation that cannot be read
+├── RecipeError               a recipe of training that is not there or cannot be
 ├── RunError                  a run folder that is missing, foreign or damaged
+├── MethodError               no method of that name, or with settings that contradict each other
 ├── EstimatorError            an estimator that cannot work with these objectives
 └── ExportError               a format or an artifact that cannot be written or read
 """
@@ -17,6 +21,12 @@ from profilers.errors import UnasError
 
 class UnknownSpaceError(UnasError, LookupError):
     """No search space has that name."""
+
+    misuse = True
+
+
+class SpaceError(UnasError, ValueError):
+    """A space of the user's own, described or programmed, that cannot be read or built."""
 
     misuse = True
 
@@ -37,8 +47,26 @@ class DataError(UnasError):
     """A data set that is not there or does not have the expected form."""
 
 
+class AugmentationError(UnasError, ValueError):
+    """An augmentation that cannot be read."""
+
+    misuse = True
+
+
+class RecipeError(UnasError, ValueError):
+    """No recipe of training has that name, or one cannot have such a value."""
+
+    misuse = True
+
+
 class RunError(UnasError):
     """A run folder that is missing, was made with other settings, or is damaged."""
+
+
+class MethodError(UnasError, LookupError):
+    """No method has that name, or its settings contradict each other."""
+
+    misuse = True
 
 
 class EstimatorError(UnasError, LookupError):

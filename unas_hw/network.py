@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from unas_hw.data import Split, in_order
 from unas_hw.errors import RunError
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.supernet import Supernet
+
+RECALIBRATION_IMAGES = 16_384
 
 
 def inherit(network: nn.Module, supernet: Supernet, path: tuple[int, ...]) -> None:
@@ -19,16 +22,24 @@ def inherit(network: nn.Module, supernet: Supernet, path: tuple[int, ...]) -> No
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, images: Tensor, batch_size: int = 256) -> None:
-    """Sets the running statistics of batch normalisation to the averages over these images."""
+def recalibrate(network: nn.Module, images: Split | Tensor, batch_size: int = 256) -> None:
+    """Sets the running statistics of batch normalisation to the averages over these images.
+
+    Of a split at most the first ``RECALIBRATION_IMAGES``, which chance put there; they come to the network's device.
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
     network.train()
-    for batch in images.split(batch_size):
-        network(batch)
+    if isinstance(images, Split):
+        device = next((weight.device for weight in network.parameters()), None)
+        for part in in_order(images.first(RECALIBRATION_IMAGES), batch_size, prefetch=True, device=device):
+            network(part.x)
+    else:
+        for batch in images.split(batch_size):
+            network(batch)
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

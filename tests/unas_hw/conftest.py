@@ -147,7 +147,7 @@ def data(images: Callable[[int, int], Images]) -> Dataset:
     pixels = torch.from_numpy(made.pixels).float()[:, None] / 255
     x, y = (pixels - pixels.mean()) / pixels.std(), torch.from_numpy(made.labels)
     train, valid, test = (Split(x[begin:end], y[begin:end]) for begin, end in ((0, 48), (48, 72), (72, 96)))
-    return Dataset("stripes", 3, train, valid, test, float(pixels.mean()), float(pixels.std()))
+    return Dataset("stripes", 3, train, valid, test, pixels.mean().view(1, 1, 1), pixels.std().view(1, 1, 1))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ the call that makes one.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unas_hw.data import Dataset, Split, batches, load_dataset
+from unas_hw.data import Dataset, Split, load_dataset
 from unas_hw.errors import DataError
 
 
@@ -141,35 +142,95 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "odd.npz"))
 
 
-@pytest.mark.parametrize("name", ["missing.npz", "cifar11", "."])
-def test_a_data_set_that_is_not_there_is_refused_with_what_there_is(name: str) -> None:
-    with pytest.raises(DataError, match="there is no data set") as caught:
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("missing.npz", None), ("cifar11", "cifar10"), ("Fashion-MNIST", "fashion-mnist"), ("digit", "digits")],
+)
+def test_a_data_set_that_is_not_there_is_refused_with_what_there_is(name: str, near: str | None) -> None:
+    with pytest.raises(DataError, match=f"there is no data set '{name}'") as caught:
         load_dataset(name)
-    assert "--dataset digits" in caught.value.mend
+    assert all(known in caught.value.mend for known in ("digits", "cifar10", "imagenet", "hf://", ".npz"))
+    assert ("did you mean" in caught.value.mend) is (near is not None)
+    assert near is None or f"--dataset {near}?" in caught.value.mend
 
 
-def _split(count: int) -> Split:
-    return Split(torch.arange(count, dtype=torch.float32)[:, None, None, None], torch.arange(count))
+@pytest.mark.parametrize("name", [".", "notes.txt"])
+def test_a_path_that_holds_no_images_is_refused_with_what_it_may_hold(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").write_text("cats and dogs")
+    with pytest.raises(DataError, match=r"is not a data set: neither an \.npz file nor") as caught:
+        load_dataset(str(tmp_path / name))
+    assert "one sub-folder a class" in caught.value.mend
 
 
-def test_batches_are_equal_in_size_and_have_no_image_twice() -> None:
-    parts = batches(_split(50), 16, torch.Generator().manual_seed(0))
-    seen = [int(number) for part in parts for number in part.y]
-    assert [len(part) for part in parts] == [16, 16, 16]
-    assert len(set(seen)) == 48
-    assert seen != sorted(seen)
-    assert all(torch.equal(part.x.flatten().long(), part.y) for part in parts)
+def test_too_few_images_for_three_parts_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "few.npz", allow_pickle=False, **_numbered(3))
+    with pytest.raises(DataError, match="has 3 images, too few for three parts"):
+        load_dataset(str(tmp_path / "few.npz"))
 
 
-def test_batches_follow_from_the_generator() -> None:
-    first, same, other = (
-        torch.cat([part.y for part in batches(_split(64), 16, torch.Generator().manual_seed(seed))])
-        for seed in (3, 3, 4)
-    )
-    assert torch.equal(first, same)
-    assert not torch.equal(first, other)
+def test_bytes_stay_bytes_and_no_part_has_a_copy_of_its_own(tmp_path: Path) -> None:
+    np.savez(tmp_path / "numbered.npz", allow_pickle=False, **_numbered(100))
+    data = load_dataset(str(tmp_path / "numbered.npz"), image_size=16)
+    assert data.train.pixels is data.valid.pixels is data.test.pixels
+    assert data.train.pixels.shape == (100, 1, 8, 8)
+    assert data.train.pixels.read(torch.arange(2)).dtype == torch.uint8
+    assert data.train.take(torch.arange(2)).shape == (2, 1, 16, 16)
 
 
-def test_fewer_images_than_a_batch_are_one_batch() -> None:
-    parts = batches(_split(5), 64, torch.Generator().manual_seed(0))
-    assert [sorted(part.y.tolist()) for part in parts] == [[0, 1, 2, 3, 4]]
+def test_images_that_are_taken_are_those_of_the_whole_part(digits: Dataset) -> None:
+    wanted = torch.tensor([5, 0, 255, 5])
+    assert torch.equal(digits.valid.take(wanted), digits.valid.x[wanted])
+    assert torch.equal(digits.valid.first(7).x, digits.valid.x[:7])
+    assert torch.equal(digits.valid.first(7).y, digits.valid.y[:7])
+
+
+def test_parts_that_are_added_have_the_images_of_both(digits: Dataset) -> None:
+    both = digits.train + digits.valid
+    assert torch.equal(both.x, torch.cat([digits.train.x, digits.valid.x]))
+    assert torch.equal(both.y, torch.cat([digits.train.y, digits.valid.y]))
+    plain = Split(digits.train.x, digits.train.y) + Split(digits.valid.x, digits.valid.y)
+    assert torch.equal(plain.x, both.x)
+
+
+def test_images_that_shrink_are_averaged(tmp_path: Path) -> None:
+    stripes = np.zeros((40, 16, 16), np.uint8)
+    stripes[:, :, ::4] = 255  # every second pixel of a half as large image would be white, or none
+    np.savez(tmp_path / "stripes.npz", images=stripes, labels=np.arange(40) % 2)
+    data = load_dataset(str(tmp_path / "stripes.npz"), image_size=4)
+    pixels = data.train.x * data.std + data.mean
+    assert float(pixels.min()) > 0.15
+    assert float(pixels.max()) < 0.4
+
+
+def test_colour_images_are_normalised_channel_by_channel(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = np.stack([rng.integers(low, low + 30, (400, 8, 8)) for low in (0, 100, 220)], axis=-1).astype(np.uint8)
+    np.savez(tmp_path / "colour.npz", images=images, labels=np.arange(400) % 3)
+    data = load_dataset(str(tmp_path / "colour.npz"))
+    assert data.mean.shape == data.std.shape == (3, 1, 1)
+    seen = data.train.x.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(seen.mean(1), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(1), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_a_data_set_describes_itself_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "numbered.npz", allow_pickle=False, **_numbered(1000))
+    monkeypatch.chdir(tmp_path)
+    data = load_dataset("numbered.npz", seed=5)
+    told = json.loads(json.dumps(data.describe()))
+    assert (told["train"], told["valid"], told["test"]) == (600, 200, 200)
+    assert (told["name"], told["path"]) == ("numbered.npz", str(tmp_path / "numbered.npz"))
+    assert (told["split_seed"], told["classes"], told["image_shape"]) == (5, 7, [1, 8, 8])
+    assert told["mean"] == data.mean.flatten().tolist()
+    assert load_dataset("digits").describe()["class_names"] == list("0123456789")
+    monkeypatch.chdir("/")
+    again = load_dataset(data.origin, seed=told["split_seed"])
+    assert torch.equal(again.test.x, data.test.x)
+    assert load_dataset("digits").origin == "digits"
+
+
+def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    odd = {**GOOD, "test_images": np.zeros((4, 9, 9), np.uint8), "test_labels": np.zeros(4, int)}
+    np.savez(tmp_path / "odd.npz", allow_pickle=False, **odd)
+    with pytest.raises(DataError, match=r"test_images are of shape \(4, 9, 9, 1\)"):
+        load_dataset(str(tmp_path / "odd.npz"))

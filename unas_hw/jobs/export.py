@@ -18,6 +18,7 @@ from profilers.environment import changed
 from profilers.registry import find_runtime
 from profilers.timing import TimingRule
 from unas_hw.budget import Budget
+from unas_hw.data import in_order
 from unas_hw.errors import ExportError
 from unas_hw.export import FORMATS, Format, find_format
 from unas_hw.jobs.artifact import Context, open_run
@@ -45,7 +46,8 @@ def export(name: str | None, format_name: str | None, rule: TimingRule | None = 
     path = context.run.path / "export" / f"model{fmt.suffix}"
     path.parent.mkdir(exist_ok=True)
     yield Step(f"export {fmt.name}", 0, 1)
-    images = (batch.numpy() for batch in context.data.train.x[:CALIBRATION_IMAGES].split(CALIBRATION_BATCH))
+    calibration = in_order(context.data.train.first(CALIBRATION_IMAGES), CALIBRATION_BATCH)
+    images = (batch.x.numpy() for batch in calibration)
     stored = find_runtime(_runs(context, fmt)).stored(context.space.precision)
     fmt.write(network, context.space.input_shape, path, stored, images)
     return (yield from _verify(context, fmt, path, network, rule or TimingRule()))
@@ -116,7 +118,9 @@ def _parity(context: Context, fmt: Format, path: Path, network: nn.Module) -> It
     batch = context.space.input_shape[0]
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4 * batch, *context.space.input_shape[1:], generator=generator)
-    sizes = {"real images": context.data.test.x[:IMAGES]}
+    tests = context.data.test
+    spread = torch.linspace(0, len(tests) - 1, min(IMAGES, len(tests))).long()  # files are in the order of classes
+    sizes = {"real images": tests.take(spread)}
     if context.space.precision != "int8":  # whose ranges are those of real images, and noise leaves them
         sizes["random images"] = noise
     threads = max(1, context.table.header["threads"])  # a published table does not say
