@@ -24,7 +24,11 @@ QUIET_S = 1.5
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
-space_option = click.option("--space", metavar="NAME", help="Search space; by default what suits the images.")
+space_option = click.option(
+    "--space",
+    metavar="SPACE",
+    help="Search space: a name of unas-hw spaces, with options ('mbconv?width=0.5'), or your own .yaml or .py file.",
+)
 device_option = click.option(
     "--device",
     metavar="DEVICE",

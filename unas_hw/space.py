@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import random
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
+from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from profilers.opspec import OpSpec
 from profilers.workload import Workload
 from unas_hw.errors import ArchitectureError
+from unas_hw.terms import Costs, TermCosts
+from unas_hw.terms import Mask as Mask
+from unas_hw.terms import Paths as Paths
+from unas_hw.terms import Term as Term
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,10 +34,8 @@ if TYPE_CHECKING:
     from unas_hw.supernet import Supernet
 
 ALIASES = {"id": ("identity", "skip")}
-
-Paths = NDArray[np.int_]
-"""``(N, G)``: an index per decision for each of N networks."""
-Mask = NDArray[np.bool_]
+NEAREST = 2000
+"""Networks that are looked at for an extreme one that is usable, the best first."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +44,6 @@ class Decision:
 
     name: str
     choices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One additive part of a network's latency, while its decision is live.
-
-    Attributes:
-        decision: Index of the decision it depends on; None for a fixed part.
-        keys: Operations run per choice, as table keys; a fixed part has one entry. Empty where nothing runs.
-        count: How often it counts (a cell that is repeated).
-    """
-
-    decision: int | None
-    keys: tuple[tuple[str, ...], ...]
-    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,8 @@ class SearchSpace(ABC):
     says so by ``has_dead_operations``, ``live`` and ``usable``.
 
     Attributes:
-        name: What the command line calls it.
+        name: What tables and architecture files call it; of a built-in space what the command line does.
+        origin: What ``find_space`` makes it of again: the name, or the absolute path of the user's own file.
         input_shape: ``(N, C, H, W)`` that latencies are for; N is the batch.
         classes: Outputs of the network.
         precision: In which networks run, as in ``profilers.precision``; training is another matter.
@@ -83,6 +75,28 @@ class SearchSpace(ABC):
     input_shape: tuple[int, int, int, int]
     classes: int
     precision: str
+    _file: str | None = None
+
+    @property
+    def origin(self) -> str:
+        return self._file or self.name
+
+    @final
+    def came_from(self, file: Path) -> None:
+        """Says which file of the user's it was made of."""
+        self._file = str(file.resolve())
+
+    @final
+    @property
+    def version(self) -> str | None:
+        """Of the user's own space, sixteen digits that change with its decisions and operations; None for others.
+
+        Of a programmed one with anything in its file, for operations do not tell what its classes do.
+        """
+        if self._file is None:
+            return None
+        code = Path(self._file).read_bytes() if self._file.endswith(".py") else b""
+        return hashlib.sha256(repr((self.decisions, self.terms())).encode() + code).hexdigest()[:16]
 
     @property
     @abstractmethod
@@ -121,10 +135,16 @@ class SearchSpace(ABC):
     def usable(self, paths_NG: Paths) -> Mask:
         """``(N,)``: whether anyone could want the network; false where nothing of the input reaches the output.
 
-        Only a space with dead operations may exclude networks. A search samples them, like all others; none is an
-        anchor, calibrates a table, bounds the space's latencies or is returned.
+        A search samples the others like all; none is an anchor, calibrates a table, bounds the space's latencies or is
+        returned.
         """
         return np.ones(len(paths_NG), bool)
+
+    @final
+    @property
+    def has_unusable(self) -> bool:
+        """Whether there may be networks that are not usable: the space says which."""
+        return type(self).usable is not SearchSpace.usable
 
     @final
     def is_usable(self, path: Sequence[int]) -> bool:
@@ -151,15 +171,16 @@ class SearchSpace(ABC):
     @final
     def workload(self, architecture: Architecture) -> Workload:
         """The whole network as one thing to measure."""
+        parts = self.parts(architecture)
         attrs: dict[str, int | float | str] = {
             "choices": "-".join(architecture.choices),
             "classes": self.classes,
-            "space": self.name,
+            "space": quote(self.origin, safe="/?&~"),  # a key has no room for = and commas
         }
+        if self._file is not None:  # whose content may change, and the same choices then are another network
+            attrs["parts"] = hashlib.sha256(" ".join(part.key for part in parts).encode()).hexdigest()[:8]
         return Workload(
-            OpSpec("network", attrs, self.input_shape, self.precision),
-            lambda: self.network(architecture),
-            self.parts(architecture),
+            OpSpec("network", attrs, self.input_shape, self.precision), lambda: self.network(architecture), parts
         )
 
     @final
@@ -189,23 +210,20 @@ class SearchSpace(ABC):
         Stratified, because uniform draws of 21 layers all have about the same size (a sum of independent parts) and
         would test a table on a sliver of the space only.
         """
-        sizes = self._choice_sizes()
-        lightest, heaviest = (tuple(int(pick(each)) for each in sizes) for pick in (np.argmin, np.argmax))
+        macs = {workload.key: max(workload.cost.macs, 1) for workload in self.workloads()}
+        costs = self.costs(macs.__getitem__)
 
-        def size(paths_NG: Paths) -> NDArray[np.float64]:
-            live_NG = self.live(paths_NG)
-            return sum((live_NG[:, g] * each[paths_NG[:, g]] for g, each in enumerate(sizes)), np.zeros(len(paths_NG)))
+        def size(paths_NG: Paths) -> Costs:
+            return costs.total(paths_NG, self.live(paths_NG)) - costs.constant
 
-        if self.has_dead_operations:
-            start = heaviest if self.is_usable(heaviest) else self.indices(self.draw(random.Random(0)))
-            lightest, heaviest = self.descend(start, size), self.descend(start, lambda paths_NG: -size(paths_NG))
+        lightest, heaviest = self.extreme(costs, 1), self.extreme(costs, -1)
         low, high = size(np.array([lightest, heaviest]))
         found = {self.running(path): path for path in (lightest, heaviest)}
         for _ in range(1000):  # a space may have fewer networks than are asked for
             if len(found) >= min(count, self.size):
                 break
             share = (len(found) - 1) / max(count - 1, 1)
-            draws = 16 if self.has_dead_operations else 1  # there a single choice can leave little of a network
+            draws = 16 if self.has_unusable else 1  # there a single choice can leave little of a network, or nothing
             drawn = [self._draw_near(share, lightest, heaviest, rng) for _ in range(draws)]
             new = [path for path in drawn if self.is_usable(path) and self.running(path) not in found]
             if new:
@@ -221,17 +239,34 @@ class SearchSpace(ABC):
         counts = [len(decision.choices) for decision in self.decisions]
         return tuple(to if rng.random() < lean else rng.randrange(k) for to, k in zip(end, counts, strict=True))
 
-    def _choice_sizes(self) -> list[NDArray[np.float64]]:
-        """MACs of each choice, one ``(K,)`` array per decision; an operation without any counts as one."""
-        macs = {workload.key: max(workload.cost.macs, 1) for workload in self.workloads()}
-        sizes = [np.zeros(len(decision.choices)) for decision in self.decisions]
-        for term in self.terms():
-            if term.decision is not None:
-                sizes[term.decision] += [term.count * sum(macs[key] for key in keys) for keys in term.keys]
-        return sizes
+    @final
+    def costs(self, price: Callable[[str], float], constant: float = 0.0, combine: np.ufunc = np.add) -> TermCosts:
+        """The terms, each at the price of its keys."""
+        return TermCosts(self.terms(), [len(decision.choices) for decision in self.decisions], price, constant, combine)
 
     @final
-    def descend(self, start: Sequence[int], size: Callable[[Paths], NDArray[np.float64]]) -> tuple[int, ...]:
+    def extreme(self, costs: TermCosts, sign: int) -> tuple[int, ...]:
+        """The usable network whose cost times ``sign`` is lowest.
+
+        Where choices make operations dead, and where none of the ``NEAREST`` best is usable, it is one that no change
+        of one choice improves.
+        """
+
+        def size(paths_NG: Paths) -> Costs:
+            return sign * costs.total(paths_NG, self.live(paths_NG))
+
+        best, start = next(costs.ascending(sign)), next(costs.ascending(-1))
+        if not self.has_dead_operations and self.is_usable(best):
+            return best
+        if not self.is_usable(start):
+            start = self.indices(self.draw(random.Random(0)))
+        found = self.descend(start, size)
+        if not self.has_dead_operations and size(np.array([found])) > size(np.array([best])):
+            return next(filter(self.is_usable, islice(costs.ascending(sign), NEAREST)), found)
+        return found
+
+    @final
+    def descend(self, start: Sequence[int], size: Callable[[Paths], Costs]) -> tuple[int, ...]:
         """A usable network from which no change of one choice leads to a usable one of a smaller ``size``.
 
         Every step makes the change that helps most, of equal ones the one whose choices come first; so dead decisions
@@ -246,10 +281,9 @@ class SearchSpace(ABC):
                 return path
             path = best
 
-    @final
     def parse(self, text: str) -> Architecture:
         """Reads ``k3e3,id,...``, with or without ``space:`` before it, or the path of a JSON file."""
-        if text.lstrip().startswith("{") or text.endswith(".json") or Path(text).is_file():
+        if text.lstrip().startswith("{") or text.endswith(".json") or os.path.isfile(text):  # the text may be long
             return self._check(*_read_json(text))
         name, colon, body = text.rpartition(":")
         return self._check(name if colon else self.name, self.split(body))
@@ -259,9 +293,10 @@ class SearchSpace(ABC):
         return [part for part in re.split(r"[\s,/|-]+", text) if part]
 
     def _check(self, space: str, choices: Sequence[str]) -> Architecture:
-        if space != self.name:
+        if space not in (self.name, self.origin):
             raise ArchitectureError(
-                f"the architecture is of space {space!r}, not of {self.name!r}", mend=f"add --space {space}"
+                f"the architecture is of space {space!r}, not of {self.name!r}",
+                mend=f"add --space {shlex.quote(space)}",
             )
         if len(choices) != len(self.decisions):
             raise ArchitectureError(
@@ -274,7 +309,8 @@ class SearchSpace(ABC):
 
 def _choice(decision: Decision, choice: str) -> str:
     names = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
-    choice = names.get(choice, choice)
+    if choice not in decision.choices:  # which may have a word that elsewhere stands for another
+        choice = names.get(choice, choice)
     if choice not in decision.choices:
         near = get_close_matches(choice, decision.choices)
         raise ArchitectureError(

@@ -54,6 +54,14 @@ def keep_no_statistics(net: nn.Module) -> None:
             module.running_mean = module.running_var = module.num_batches_tracked = None
 
 
+def make_constant(norm: nn.BatchNorm2d) -> None:
+    """Scale and shift become buffers: networks find them under the names that they have there."""
+    for name in ("weight", "bias"):
+        value = getattr(norm, name).detach()
+        delattr(norm, name)
+        norm.register_buffer(name, value)
+
+
 @final
 class ChainSupernet(Supernet):
     """Layers in a row, some fixed, some mixed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from math import isfinite
 
 import click
@@ -54,8 +55,8 @@ def command(
     )
     result = follow(job)
     if result["predicted_ms"] is None:
-        space = result["architecture"].partition(":")[0]
-        latency = f"unknown: no table has these operations; unas-hw profile --space {space}"
+        named = shlex.quote(result["space"])
+        latency = f"unknown: no table has these operations; unas-hw profile --space {named}"
     else:
         low, high = result["low_ms"], result["high_ms"]
         between = f"90% of such networks between {format_ms(low)} and {format_ms(high)}"

@@ -1,13 +1,27 @@
-"""Times from users carry a unit; without one they are refused with the right spelling."""
+"""Quantities from users carry a unit; without one they are refused with the right spelling."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from profilers.errors import UnitError
-from profilers.units import format_ms, parse_ms
+from profilers.units import (
+    format_bytes,
+    format_count,
+    format_energy_mj,
+    format_ms,
+    parse_bytes,
+    parse_count,
+    parse_energy_mj,
+    parse_ms,
+)
+
+Parse = Callable[[str], float]
+Format = Callable[[float], str]
 
 
 @pytest.mark.parametrize(
@@ -94,3 +108,82 @@ def test_a_time_is_written_in_the_unit_that_reads_best(ms: float, text: str) -> 
 @given(st.floats(1e-5, 1e6))
 def test_what_is_written_is_read_again_within_its_digits(ms: float) -> None:
     assert parse_ms(format_ms(ms)) == pytest.approx(ms, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "expected"),
+    [
+        (parse_energy_mj, "40mJ", 40.0),
+        (parse_energy_mj, "0.04J", 40.0),
+        (parse_energy_mj, "40uJ", 0.04),
+        (parse_energy_mj, "40 µJ", 0.04),
+        (parse_energy_mj, "40μJ", 0.04),  # the Greek letter
+        (parse_energy_mj, "3nJ", 3e-6),
+        (parse_count, "4M", 4e6),
+        (parse_count, "600M", 6e8),
+        (parse_count, "1.2G", 1.2e9),
+        (parse_count, "1.2B", 1.2e9),
+        (parse_count, "430k", 430e3),
+        (parse_count, "430000", 430e3),
+        (parse_count, "4e6", 4e6),
+        (parse_bytes, "64MB", 64e6),
+        (parse_bytes, "1.5GiB", 1.5 * 2**30),
+        (parse_bytes, "512kB", 512e3),
+        (parse_bytes, "512KiB", 2**19),
+        (parse_bytes, "64mib", 2**26),
+        (parse_bytes, "100B", 100.0),
+    ],
+)
+def test_energies_are_millijoules_numbers_are_counts_and_sizes_are_bytes(
+    parse: Parse, text: str, expected: float
+) -> None:
+    assert parse(text) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "what", "mend"),
+    [
+        (parse_energy_mj, "40", "'40' has no unit", "write 40mJ, 40uJ or 40J"),
+        (parse_energy_mj, "40ms", "'40ms' has the unknown unit 'ms'", "use one of nJ, uJ, µJ, mJ, J, kJ"),
+        (parse_energy_mj, "0mJ", "'0mJ' is not a positive energy", "write a positive number, such as 40mJ"),
+        (parse_energy_mj, "much", "'much' is not an energy", "write a number and a unit, such as 40mJ, 0.04J or 40uJ"),
+        (parse_count, "4MB", "'4MB' has the unknown unit 'mb'", "use one of k, M, G, B, T"),
+        (parse_count, "-3", "'-3' is not a positive number", "write a positive number, such as 600M"),
+        (parse_count, "many", "'many' is not a number", "write a number and a unit, such as 600M, 1.2G or 430k"),
+        (parse_bytes, "64", "'64' has no unit", "write 64MB, 64MiB or 64kB"),
+        (parse_bytes, "64M", "'64M' has the unknown unit 'm'", "use one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"),
+        (parse_bytes, "1e400GB", "'1e400GB' is not a positive size", "write a positive number, such as 64MB"),
+    ],
+)
+def test_other_quantities_are_refused_like_times(parse: Parse, text: str, what: str, mend: str) -> None:
+    with pytest.raises(UnitError) as caught:
+        parse(text)
+    assert (caught.value.what, caught.value.mend) == (what, mend)
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "text"),
+    [
+        (format_energy_mj, 0.0004123, "412 nJ"),
+        (format_energy_mj, 0.4123, "412 uJ"),
+        (format_energy_mj, 40.0, "40 mJ"),
+        (format_energy_mj, 1234.0, "1.23 J"),
+        (format_count, 96, "96"),
+        (format_count, 4_270_000, "4.27M"),
+        (format_count, 999_900, "1M"),
+        (format_count, 0, "0"),
+        (format_bytes, 512_000, "512 kB"),
+        (format_bytes, 64e6, "64 MB"),
+    ],
+)
+def test_other_quantities_are_written_in_the_unit_that_reads_best(write: Format, value: float, text: str) -> None:
+    assert write(value) == text
+
+
+@pytest.mark.parametrize(
+    ("parse", "write"),
+    [(parse_energy_mj, format_energy_mj), (parse_count, format_count), (parse_bytes, format_bytes)],
+)
+@given(value=st.floats(1e-3, 1e13))
+def test_what_else_is_written_is_read_again_within_its_digits(parse: Parse, write: Format, value: float) -> None:
+    assert parse(write(value)) == pytest.approx(value, rel=0.006)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
-from unas_hw.ops.darts import OPS, FactorizedReduce, build
+from unas_hw.ops.darts import LISTS, OPS, FactorizedReduce, build
 
 CHANNELS = 16
 PARAMETERS = {  # of 16 channels: depthwise + 1x1 + two of each normalised channel
@@ -18,7 +18,10 @@ PARAMETERS = {  # of 16 channels: depthwise + 1x1 + two of each normalised chann
     "sep_conv_5x5": (2 * (16 * 25 + 16 * 16 + 2 * 16),) * 2,
     "avg_pool_3x3": (0, 0),
     "sep_conv_7x7": (2 * (16 * 49 + 16 * 16 + 2 * 16),) * 2,
+    "dil_conv_5x5": (16 * 25 + 16 * 16 + 2 * 16,) * 2,
+    "conv_7x1_1x7": (2 * 7 * 16 * 16 + 2 * 16,) * 2,
 }
+ALL = tuple(PARAMETERS)
 
 
 def _input(size: int = 8) -> Tensor:
@@ -26,16 +29,25 @@ def _input(size: int = 8) -> Tensor:
 
 
 def test_the_order_is_the_published_one() -> None:
-    assert tuple(PARAMETERS) == OPS
+    assert ALL[:7] == OPS == LISTS["7"]
+    assert ALL[:5] == LISTS["5"]
+    assert LISTS["all"] == ALL
+    assert set(LISTS["darts"]) == set(ALL) - {"sep_conv_7x7", "conv_7x1_1x7"}
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", ALL)
 def test_an_operation_keeps_the_width_and_divides_the_size_by_its_stride(op: str, stride: int) -> None:
     assert build(op, CHANNELS, stride)(_input()).shape == (2, CHANNELS, 8 // stride, 8 // stride)
+    assert build(op, CHANNELS, stride)(_input(9)).shape == (
+        2,
+        CHANNELS,
+        9 // stride + stride - 1,
+        9 // stride + stride - 1,
+    )
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", ALL)
 def test_an_operation_has_as_many_parameters_as_counted_by_hand(op: str) -> None:
     counts = [sum(each.numel() for each in build(op, CHANNELS, stride).parameters()) for stride in (1, 2)]
     assert counts == list(PARAMETERS[op])
@@ -56,12 +68,20 @@ def test_a_factorized_reduction_sees_even_positions_with_one_half_and_odd_ones_w
     torch.testing.assert_close(module(x), expected / (1 + module.bn.eps) ** 0.5)
 
 
+def test_a_factorized_reduction_of_an_odd_size_sees_nothing_beyond_the_border() -> None:
+    module = FactorizedReduce(CHANNELS, 6).eval()
+    x = _input(7)
+    even = module(nn.functional.pad(x, (0, 1, 0, 1)))
+    torch.testing.assert_close(module(x), even)
+    assert even.shape == (2, 6, 4, 4)
+
+
 def test_a_factorized_reduction_of_odd_width_leaves_no_channel_out() -> None:
     assert FactorizedReduce(CHANNELS, 5)(_input()).shape == (2, 5, 4, 4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("op", [op for op in OPS if "conv" in op])
+@pytest.mark.parametrize("op", [op for op in ALL if "_conv" in op])
 def test_a_separable_convolution_is_relu_depthwise_pointwise_and_normalisation(op: str, stride: int) -> None:
     module = build(op, CHANNELS, stride).eval()
     kernel, dilation = int(op[-1]), 2 if op.startswith("dil") else 1
@@ -72,6 +92,16 @@ def test_a_separable_convolution_is_relu_depthwise_pointwise_and_normalisation(o
         seen = conv2d(expected.clamp(min=0), depthwise, None, stride, padding, dilation, CHANNELS)
         expected, stride = conv2d(seen, pointwise) / (1 + 1e-5) ** 0.5, 1
     torch.testing.assert_close(module(_input()), expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_crossed_convolution_goes_along_rows_and_then_along_columns(stride: int) -> None:
+    module = build("conv_7x1_1x7", CHANNELS, stride).eval()
+    row, column = (each.weight for each in module.modules() if isinstance(each, nn.Conv2d))
+    assert (row.shape[2:], column.shape[2:]) == ((1, 7), (7, 1))
+    full = torch.einsum("mjx,omy->ojyx", row[:, :, 0], column[..., 0])  # one 7x7 convolution that does the same
+    expected = conv2d(_input().clamp(min=0), full, None, stride, 3) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(module(_input()), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

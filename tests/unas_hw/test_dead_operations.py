@@ -21,7 +21,7 @@ from profilers.devices.simulated import find_simulated
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from tests.unas_hw.conftest import PHONE
-from unas_hw import latency_model
+from unas_hw import cost_model
 from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.jobs.profile import profile
 from unas_hw.latency_model import LatencyModel, predict
@@ -68,7 +68,7 @@ def times_ms(cells: NasBench201, model: LatencyModel) -> list[float]:
 def many(model: LatencyModel) -> LatencyModel:
     """The same, as if its networks were too many to go through."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency_model, "MAX_JOINT", 15_624)
+        patch.setattr(cost_model, "MAX_JOINT", 15_624)
         made = LatencyModel(model.space, model.table)
         assert made.latency_ms(made.smallest) > 0  # the limit was looked at
     return made
@@ -171,11 +171,17 @@ def test_of_too_many_networks_the_distribution_is_that_of_an_upper_bound(
     assert float(many.distribution(all_live).expectation()) == pytest.approx(mean)  # nothing is dead: no slack
 
 
-def test_operations_that_calibration_makes_negative_leave_the_bound_a_bound(many: LatencyModel) -> None:
-    many.times_ms = [times - 0.5 for times in many.times_ms]
-    probs = [torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0], dtype=torch.float64)] * 5
-    probs.append(torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64))
-    assert float(many.distribution(probs).expectation()) >= many.latency_ms((3, 3, 3, 3, 3, 0)) - 1e-9
+def test_operations_that_calibration_makes_negative_leave_the_bound_a_bound(
+    cells: NasBench201, measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost_model, "MAX_JOINT", 15_624)
+    table = LatencyTable.load(measured)
+    table.calibration = Calibration(model="scale+per_op", per_op_ms=-0.5)
+    many, path = LatencyModel(cells, table), (3, 0, 3, 4, 0, 0)  # two of its three operations are dead
+    probs = [torch.eye(5, dtype=torch.float64)[choice] for choice in path]
+    found = many.distribution(probs)
+    assert found.upper_bound
+    assert float(found.expectation()) >= many.latency_ms(path) - 1e-9
 
 
 def test_of_too_many_networks_single_ones_are_priced_and_found_as_ever(model: LatencyModel, many: LatencyModel) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from latency_tables.calibration import Calibration
 from latency_tables.errors import MissingEntryError
 from latency_tables.table import LatencyTable
+from unas_hw.cost_model import AdditiveModel
 from unas_hw.latency_model import LatencyModel, predict
 from unas_hw.space import Architecture
 from unas_hw.spaces.chain import ChainSpace
@@ -84,8 +85,8 @@ def test_the_distribution_of_the_latency_is_that_of_all_networks(model: LatencyM
     assert float(found.cdf(budget_ms)) == pytest.approx(within)
 
 
-def _ranked(model: LatencyModel, log_probs: list[Tensor], low: float, high: float) -> list[tuple[int, ...]]:
-    fitting = [path for path in EVERYTHING if low <= model.latency_ms(path) <= high]
+def _ranked(model: AdditiveModel, log_probs: list[Tensor], low: float, high: float) -> list[tuple[int, ...]]:
+    fitting = [path for path in EVERYTHING if low <= model.value(path) <= high]
     scores = {path: sum(float(row[i]) for row, i in zip(log_probs, path, strict=True)) for path in fitting}
     return sorted(fitting, key=lambda path: -scores[path])
 
@@ -105,8 +106,10 @@ def test_the_most_probable_networks_within_bounds_are_those_that_enumeration_fin
         assert model.most_probable(log_probs, *bounds, 6) == wanted[:6]
 
 
-def test_of_many_networks_with_the_same_latency_none_of_the_most_probable_is_lost(model: LatencyModel) -> None:
-    model.constant_ms, model.times_ms = 1.0, [(torch.arange(count) % 3).double() for count in (6, 7, 6)]
+def test_of_many_networks_with_the_same_latency_none_of_the_most_probable_is_lost(space: ChainSpace) -> None:
+    every_third = [key for term in space.terms() if term.decisions for (key,) in [keys or ("",) for keys in term.keys]]
+    prices = {key: float(place % 3) for place, key in enumerate(every_third)}
+    model = AdditiveModel(space, lambda key: prices.get(key, 0.0), name="latency", unit="ms", constant=1.0)
     generator = torch.Generator().manual_seed(0)
     log_probs = [
         torch.log_softmax(torch.randn(count, dtype=torch.float64, generator=generator), 0) for count in (6, 7, 6)

@@ -66,8 +66,10 @@ def test_what_a_network_runs_is_what_its_latency_terms_say(named: SearchSpace) -
         running = named.running(named.indices(architecture))
         said: Counter[str] = Counter()
         for term in named.terms():
-            choice = 0 if term.decision is None else running[term.decision]
-            keys = term.keys[choice] if choice >= 0 else ()
+            chosen, place = [running[g] for g in term.decisions], 0
+            for g, index in zip(term.decisions, chosen, strict=True):
+                place = place * len(named.decisions[g].choices) + index
+            keys = () if -1 in chosen else term.keys[place]
             said.update({key: term.count * count for key, count in Counter(keys).items()})
         assert said == Counter(part.key for part in named.parts(architecture))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def adapt_table(
     if not sources:
         raise TableError(
             f"no other table has the operations of {space.title}, so there is nothing to adapt",
-            mend=f"measure every row: unas-hw profile --space {space.name} --device {profiler.device}",
+            mend=f"measure every row: unas-hw profile --space {shlex.quote(space.origin)} --device {profiler.device}",
         )
     for source in sources:
         if lacking := _lacking(space, source):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from latency_tables.table import LatencyTable
@@ -21,7 +23,17 @@ class Context:
     space: SearchSpace
     architecture: Architecture
     data: Dataset
-    table: LatencyTable
+
+    @cached_property
+    def table(self) -> LatencyTable:
+        """That it was searched with; raises ``RunError`` where the network was only trained."""
+        path = self.run.config.get("table")
+        if path is None:
+            raise RunError(
+                f"{self.run.path} was trained without a search: it has no latency table and no budget",
+                mend=f"unas-hw search --space {shlex.quote(self.space.origin)} --latency-budget 50% finds one to ship",
+            )
+        return LatencyTable.load(Path(path))
 
 
 def open_run(name: str | None) -> Context:
@@ -40,6 +52,11 @@ def open_run(name: str | None) -> Context:
         batch=batch,
         precision=config["precision"],
     )
+    if config.get("space_version") not in (None, space.version):
+        raise RunError(
+            f"{space.origin} has changed since {run.path} was searched: the network is another one now",
+            mend=f"bring the file back as it was, or search again: unas-hw search --space {shlex.quote(space.origin)}",
+        )
     data = load_dataset(config["dataset"], image_size=config["image_size"], seed=config["seed"])
     architecture = space.parse(str(run.path / "architecture.json"))
-    return Context(run, space, architecture, data, LatencyTable.load(Path(config["table"])))
+    return Context(run, space, architecture, data)

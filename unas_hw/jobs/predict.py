@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from latency_tables.home import ANY, Target, last_table, open_table
+from unas_hw.errors import UnknownSpaceError
 from unas_hw.jobs.profile import measured_where_possible, space_for
 from unas_hw.latency_model import predict
 from unas_hw.progress import Job
 from unas_hw.space import SearchSpace
-from unas_hw.spaces import find_space, in_precision
+from unas_hw.spaces import find_space, in_precision, origin_of
+from unas_hw.spaces.genotypes import read_genotype
+from unas_hw.spaces.published import find_published_architecture
 
 
 def predict_network(
@@ -29,7 +33,8 @@ def predict_network(
     """Predicts one network; operations that the table lacks are measured where its device is at hand.
 
     Args:
-        architecture: ``k3e3,id,...``, with or without ``space:`` before it, or a file that ``search`` wrote.
+        architecture: ``k3e3,id,...``, with or without ``space:`` before it, a file that ``search`` wrote, the name of a
+            published one, or a genotype of the DARTS family, as text or in a file.
         space: By default the one that the architecture names.
         table: Path or name; by default the last profiled that has the network's operations, or that was begun for its
             space ...
@@ -41,10 +46,12 @@ def predict_network(
 
     Returns:
         ``predicted_ms``, ``low_ms``, ``high_ms``, ``coverage``, ``not_covered``, ``networks_measured`` (what the
-        interval rests on), ``params``, ``macs``; the first three are None where there is no table.
+        interval rests on), ``params``, ``macs``, ``space`` (as ``--space`` takes it); the first three are None where
+        there is no table.
     """
+    architecture = str(find_published_architecture(architecture) or architecture)
     found = _space(architecture, space, dataset, image_size, batch)
-    parsed = found.parse(architecture)
+    parsed = found.parse(_without_space(architecture, found))
     cost = found.workload(parsed).cost
     needed = {part.key for part in found.parts(parsed)}
     chosen = open_table(table, target) if table else last_table(target, needed, found.title)
@@ -62,6 +69,7 @@ def predict_network(
     }
     return {
         "architecture": str(parsed),
+        "space": found.origin,
         "input_shape": list(found.input_shape),
         "table": str(chosen.path) if chosen else None,
         **(asdict(predict(found, chosen, parsed)) if chosen else nothing),
@@ -72,23 +80,42 @@ def predict_network(
 
 
 def _space(architecture: str, name: str | None, dataset: str | None, image_size: int | None, batch: int) -> SearchSpace:
-    said = _said(architecture)
-    name = name or said.get("space")
-    if dataset is None and image_size is None and batch == 1 and "input_shape" in said and "classes" in said:
+    told = said(architecture)
+    name = name or told.get("space")
+    if dataset is None and image_size is None and batch == 1 and "input_shape" in told and "classes" in told:
         # Of a network that was trained smaller than it is priced, the latency is that of the priced shape.
-        count, *image = said.get("priced_input_shape", said["input_shape"])
-        classes = said.get("priced_classes", said["classes"])
+        count, *image = told.get("priced_input_shape", told["input_shape"])
+        classes = told.get("priced_classes", told["classes"])
         return find_space(name or "", image_shape=tuple(image), classes=classes, batch=count)
     return space_for(name, dataset=dataset, image_size=image_size, batch=batch)
 
 
-def _said(architecture: str) -> dict[str, Any]:
+def said(architecture: str) -> dict[str, Any]:
     """What the text or file says of its space; complaints about it come from reading it as an architecture."""
     path = Path(architecture)
-    if not path.is_file():
-        return {"space": architecture.partition(":")[0]} if ":" in architecture else {}
+    if genotype := read_genotype(architecture):
+        return {"space": genotype.space}
+    if not os.path.isfile(path):  # the text may be longer than a path can be
+        return {"space": architecture.rpartition(":")[0]} if ":" in architecture else {}
+    content = _object(path)
+    run = path.with_name("config.json")  # of a run: it knows the file of a space of the user's own
+    return content | {"space": _object(run)["space"]} if run.is_file() and "space" in _object(run) else content
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _without_space(architecture: str, space: SearchSpace) -> str:
+    """Choices alone, where the name before them is another way to write the space: a path, ``mbconv?width=.5``."""
+    name, _, choices = architecture.rpartition(":")
+    if os.path.isfile(architecture) or architecture.lstrip().startswith("{"):
+        return architecture
+    try:
+        return choices if name and origin_of(name) == space.origin else architecture
+    except UnknownSpaceError:
+        return architecture

@@ -19,9 +19,9 @@ from latency_tables.table import LatencyTable
 from unas_hw.data import Dataset, load_dataset
 from unas_hw.errors import BudgetError
 from unas_hw.meter import Reading
-from unas_hw.methods.unas import UnasConfig
+from unas_hw.methods.config import UnasConfig
 from unas_hw.space import SearchSpace
-from unas_hw.spaces import SPACES, default_space, find_space
+from unas_hw.spaces import default_space, find_space, smallest_image
 
 MOBILE = "mbconv-mobile"
 """The space that the tables of ProxylessNAS price."""
@@ -91,8 +91,8 @@ def proxy(table: LatencyTable, dataset: str, image_size: int | None, seed: int, 
     data = load_dataset(dataset, image_size=image_size, seed=seed)
     space = space or default_space(data.image_shape[1])
     priced = find_space(space, batch=batch)
-    if image_size is None and data.image_shape[1] < SPACES[space].smallest:
-        image_size = SPACES[space].smallest
+    if image_size is None and data.image_shape[1] < smallest_image(space):
+        image_size = smallest_image(space)
         data = load_dataset(dataset, image_size=image_size, seed=seed)
     trained = find_space(space, image_shape=data.image_shape, classes=data.classes, batch=batch)
     needed = priced_keys(table, (workload.key for workload in trained.workloads()))
@@ -109,8 +109,12 @@ def refuse_percentile(table: LatencyTable, percentile: int) -> None:
 
 
 def shapes(trained: SearchSpace, priced: SearchSpace) -> dict[str, Any]:
-    """What is trained, for files: ``input_shape``, ``classes``, ``precision``; what is priced where that is another."""
+    """What is trained, for files: ``input_shape``, ``classes``, ``precision``, ``space_version`` of a user's own
+    space; what is priced where that is another.
+    """
     found = {"input_shape": list(trained.input_shape), "classes": trained.classes, "precision": priced.precision}
+    if trained.version is not None:
+        found["space_version"] = trained.version
     if priced is not trained:
         found |= {"priced_input_shape": list(priced.input_shape), "priced_classes": priced.classes}
     return found

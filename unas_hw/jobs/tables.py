@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from latency_tables.errors import TableError
 from latency_tables.rows import ANCHOR
 from latency_tables.table import LatencyTable
@@ -21,7 +23,7 @@ def space_of(table: LatencyTable) -> SearchSpace:
     op = OpSpec.from_key(anchors[0])
     batch, channels, size, _ = op.shape
     return find_space(
-        str(op.attrs["space"]),
+        unquote(str(op.attrs["space"])),
         image_shape=(channels, size, size),
         classes=int(op.attrs["classes"]),
         batch=batch,

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from unas_hw.ops.depthwise import DepthwiseConv2d
+from unas_hw.ops.drop_path import DropPath
 
 BN_EPS = 1e-3
 
@@ -29,7 +30,7 @@ def _bn_act(conv: nn.Conv2d, act: bool) -> nn.Sequential:
 class MBConv(nn.Module):
     """Inverted residual: 1x1 expansion, depthwise ``kernel``, 1x1 projection (MobileNetV2, section 3).
 
-    The input is added to the output where both have the same shape.
+    The input is added to the output where both have the same shape; there training can drop the rest.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, expand: int, stride: int) -> None:
@@ -39,10 +40,11 @@ class MBConv(nn.Module):
         self.depthwise = _bn_act(DepthwiseConv2d(hidden, kernel, stride), act=True)
         self.project = conv_bn(hidden, out_channels, kernel=1, act=False)
         self.residual = stride == 1 and in_channels == out_channels
+        self.drop = DropPath()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + out if self.residual else out
+        return x + self.drop(out) if self.residual else out
 
 
 class Classifier(nn.Module):

@@ -61,7 +61,7 @@ class ChainSpace(SearchSpace):
         terms, decision = [], 0
         for layer in self.layers:
             keys = tuple((block.key,) if block else () for block in layer.candidates.values())
-            terms.append(Term(decision if layer.searched else None, keys))
+            terms.append(Term((decision,) if layer.searched else (), keys))
             decision += layer.searched
         return tuple(terms)
 

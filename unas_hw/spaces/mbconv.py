@@ -6,16 +6,13 @@ the width may also be left out (identity). Source: UNAS (arXiv 1912.07651), appe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
-from torch import nn
-
-from profilers.opspec import OpSpec
 from profilers.workload import Workload
-from unas_hw.ops.mbconv import Classifier, MBConv, conv_bn, flat_linear
-from unas_hw.spaces.chain import ChainSpace, Layer
+from unas_hw.spaces.building import Chain
+from unas_hw.spaces.chain import ChainSpace
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 6)
@@ -79,11 +76,6 @@ MOBILE = Layout(
 )
 
 
-def find_layout(name: str, image_size: int) -> Layout:
-    """The layout of the space of that name."""
-    return {"mbconv": UNAS, "mbconv-mobile": MOBILE}.get(name) or small_layout(image_size)
-
-
 def small_layout(image_size: int) -> Layout:
     """Nine searched layers whose strides leave at least 2x2 positions for 8 pixels and 4x4 from 16 on."""
     return Layout(
@@ -95,8 +87,57 @@ def small_layout(image_size: int) -> Layout:
     )
 
 
+def multiple_of_8(channels: float) -> int:
+    """The number of channels of a scaled layer: the nearest multiple of 8, at least 8, and at least 90% of what was
+    asked for, as MobileNets round.
+    """
+    nearest = max(8, math.floor(channels / 8 + 0.5) * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
+def scaled(layout: Layout, width: float) -> Layout:
+    """All widths times ``width``, the head's too, each a multiple of 8."""
+    return replace(
+        layout,
+        stem_width=multiple_of_8(width * layout.stem_width),
+        first_width=multiple_of_8(width * layout.first_width),
+        stages=tuple(replace(stage, width=multiple_of_8(width * stage.width)) for stage in layout.stages),
+        head_width=multiple_of_8(width * layout.head_width),
+    )
+
+
+def for_cifar(layout: Layout) -> Layout:
+    """Neither the stem nor the first stage halves the image: of 32 pixels the published strides leave a single one."""
+    first, *others = layout.stages
+    return replace(layout, stem_stride=1, stages=(replace(first, stride=1), *others))
+
+
+def full(name: str, **settings: Any) -> ChainSpace:
+    """The space of UNAS."""
+    return mbconv(name, UNAS, **settings)
+
+
+def mobile(name: str, **settings: Any) -> ChainSpace:
+    """The space of published phone tables."""
+    return mbconv(name, MOBILE, **settings)
+
+
+def small(name: str, *, image_size: int, **settings: Any) -> ChainSpace:
+    """The preset for small images."""
+    return mbconv(name, small_layout(image_size), image_size=image_size, **settings)
+
+
 def mbconv(
-    name: str, layout: Layout, *, image_size: int, channels: int, classes: int, batch: int, precision: str
+    name: str,
+    layout: Layout,
+    *,
+    image_size: int,
+    channels: int,
+    classes: int,
+    batch: int,
+    precision: str,
+    width: float = 1.0,
+    stem: str = "imagenet",
 ) -> ChainSpace:
     """The space of this layout for images ``(channels, image_size, image_size)``.
 
@@ -108,12 +149,13 @@ def mbconv(
         classes: Outputs.
         batch: Images at a time that latencies are for.
         precision: In which networks run.
+        width: Factor of all widths.
+        stem: ``imagenet``: with the layout's strides; ``cifar``: the stem and the first stage keep the size.
     """
-    chain = _Chain(batch, channels, image_size, precision)
-    layers = [
-        chain.fixed("stem", chain.conv(layout.stem_width, kernel=3, stride=layout.stem_stride)),
-        chain.fixed("first", chain.mbconv(layout.first_width, kernel=3, expand=1, stride=1)),
-    ]
+    layout = scaled(for_cifar(layout) if stem == "cifar" else layout, width)
+    chain = Chain(name, image_size=image_size, channels=channels, batch=batch, precision=precision)
+    chain.fixed("stem", chain.conv(layout.stem_width, kernel=3, stride=layout.stem_stride))
+    chain.fixed("first", chain.mbconv(layout.first_width, kernel=3, expand=1, stride=1))
     for number, stage in enumerate(layout.stages, 1):
         for index in range(stage.layers):
             changes_width = index == 0
@@ -124,51 +166,11 @@ def mbconv(
                 for expand in EXPANSIONS
                 for kernel in KERNELS
             }
-            layers.append(Layer(f"stage{number}.{index + 1}", candidates))
-            chain.advance(stage.width, stride)
-    layers.append(chain.fixed("head", chain.conv(layout.head_width, kernel=1, stride=1)))
+            chain.choose(f"stage{number}.{index + 1}", candidates)
+    chain.fixed("head", chain.conv(layout.head_width, kernel=1, stride=1))
     if layout.separate_pooling:
-        layers.append(chain.fixed("pool", chain.pool()))
-        layers.append(chain.fixed("linear", chain.linear(classes)))
+        chain.fixed("pool", chain.pool())
+        chain.fixed("linear", chain.linear(classes))
     else:
-        layers.append(chain.fixed("classifier", chain.classifier(classes)))
-    return ChainSpace(name, (batch, channels, image_size, image_size), classes, layers, precision)
-
-
-class _Chain:
-    """Follows the shape along the chain while its blocks are described."""
-
-    def __init__(self, batch: int, channels: int, size: int, precision: str) -> None:
-        self.batch, self.channels, self.size, self.precision = batch, channels, size, precision
-
-    def advance(self, width: int, stride: int) -> None:
-        self.channels, self.size = width, (self.size - 1) // stride + 1
-
-    def fixed(self, name: str, block: Workload) -> Layer:
-        width, stride = block.op.attrs.get("out"), block.op.attrs.get("stride", 1)
-        if isinstance(width, int) and isinstance(stride, int):
-            self.advance(width, stride)
-        return Layer(name, {name: block})
-
-    def conv(self, width: int, *, kernel: int, stride: int) -> Workload:
-        attrs = {"kernel": kernel, "out": width, "stride": stride}
-        return self._workload("conv", attrs, partial(conv_bn, self.channels, width, kernel=kernel, stride=stride))
-
-    def mbconv(self, width: int, *, kernel: int, expand: int, stride: int) -> Workload:
-        attrs = {"expand": expand, "kernel": kernel, "out": width, "stride": stride}
-        build = partial(MBConv, self.channels, width, kernel=kernel, expand=expand, stride=stride)
-        return self._workload("mbconv", attrs, build)
-
-    def classifier(self, classes: int) -> Workload:
-        return self._workload("classifier", {"classes": classes}, partial(Classifier, self.channels, classes))
-
-    def pool(self) -> Workload:
-        block = self._workload("pool", {}, partial(nn.AdaptiveAvgPool2d, 1))
-        self.size = 1
-        return block
-
-    def linear(self, classes: int) -> Workload:
-        return self._workload("linear", {"classes": classes}, partial(flat_linear, self.channels, classes))
-
-    def _workload(self, kind: str, attrs: dict[str, int], build: Callable[[], nn.Module]) -> Workload:
-        return Workload(OpSpec(kind, attrs, (self.batch, self.channels, self.size, self.size), self.precision), build)
+        chain.fixed("classifier", chain.classifier(classes))
+    return chain.space(classes)

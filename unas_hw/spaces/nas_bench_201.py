@@ -20,7 +20,7 @@ from unas_hw.errors import ArchitectureError
 from unas_hw.ops.nas_bench_201 import EDGES, Cell, Head, ReLUConvBN, ResidualBlock, Zero, avg_pool, live_edges, run_cell
 from unas_hw.ops.nas_bench_201 import stem as build_stem
 from unas_hw.space import Architecture, Decision, Mask, Paths, SearchSpace, Term
-from unas_hw.supernet import IDENTITY_DROPOUT, MixedOp, Path, Supernet, keep_no_statistics
+from unas_hw.supernet import IDENTITY_DROPOUT, MixedOp, Path, Supernet, keep_no_statistics, make_constant
 
 NONE, SKIP = "none", "skip_connect"
 OPS = (NONE, SKIP, "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -123,9 +123,9 @@ class NasBench201(SearchSpace):
         return Workload(OpSpec(kind, attrs, (batch, width, left, left), self.precision), build)
 
     def terms(self) -> tuple[Term, ...]:
-        fixed = [Term(None, ((part.key,),)) for part in self._between]
+        fixed = [Term((), ((part.key,),)) for part in self._between]
         edges = [
-            Term(edge, tuple((stage[op].key,) if op in stage else () for op in OPS), self.cells)
+            Term((edge,), tuple((stage[op].key,) if op in stage else () for op in OPS), self.cells)
             for stage in self._stages
             for edge in range(len(EDGES))
         ]
@@ -206,7 +206,7 @@ class _MixedCell(nn.Module):
             self.add_module(str(edge), mixed)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                _make_constant(module)
+                make_constant(module)
 
     def forward(self, x: Tensor, path: Path) -> Tensor:
         edges = range(len(EDGES)) if isinstance(path, Tensor) else _live_edges(path)
@@ -215,14 +215,6 @@ class _MixedCell(nn.Module):
     def of(self, path: Sequence[int]) -> Cell:
         """The cell of one path, with these very weights."""
         return Cell({edge: self.edges[edge].candidates[path[edge]] for edge in _live_edges(path)})
-
-
-def _make_constant(norm: nn.BatchNorm2d) -> None:
-    """Scale and shift become buffers: networks find them under the names that they have there."""
-    for name in ("weight", "bias"):
-        value = getattr(norm, name).detach()
-        delattr(norm, name)
-        norm.register_buffer(name, value)
 
 
 @final
