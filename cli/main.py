@@ -17,11 +17,12 @@ COMMANDS = {
     "profile": "Measure the operations of a search space into a latency table.",
     "search": "Find a network that meets a latency budget.",
     "train": "Retrain a run's network from scratch.",
+    "evaluate": "Accuracy of a run's network on images.",
     "export": "Write a run's network as a file, verify and measure it.",
     "verify": "Verify an exported file again.",
     "predict": "Latency, parameters and MACs of one network.",
     "tables": "List, show, compare, merge, validate, import, export and share latency tables.",
-    "spaces": "List the search spaces.",
+    "spaces": "List the search spaces; check one, such as your own.",
     "devices": "List the devices that can be profiled from here, and give them names.",
     "doctor": "Say what works here, what is missing, and what disturbs timing.",
 }

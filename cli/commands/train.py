@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from ..terminal import emit, follow, json_option, run_option, sheet
+from ..terminal import emit, follow, image_size_option, json_option, run_option, sheet
 
 
 @click.command()
 @run_option
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--recipe", metavar="NAME", default="short", show_default=True,
+    help="short, modern, or published: cifar, cifar100, imagenet-darts, imagenet-mbconv. The options below change it.",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1))
+@click.option("--batch-size", type=click.IntRange(2))
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
+@click.option("--augmentation", metavar="STEPS", help="crop4,flip,cutout16 ..., none, or dataset: what suits it.")
+@click.option("--drop-path", type=click.FloatRange(0, 1, max_open=True), help="Highest rate of drop path.")
+@click.option("--auxiliary", type=click.FloatRange(0), help="Weight of the auxiliary head; 0 for none.")
+@click.option("--average", type=click.FloatRange(0, 1, max_open=True), help="Decay of the averaged weights (EMA).")
+@click.option("--seed", type=int)
+@click.option("--device", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
+@click.option("--bf16/--no-bf16", default=None, help="Products in bfloat16; by default on a GPU.")
+@click.option("--channels-last/--no-channels-last", default=None, help="By default on a GPU.")
+@click.option("--compile/--no-compile", default=None, help="With torch.compile; by default on a GPU.")
+@click.option("--architecture", metavar="TEXT|FILE", help="Train this one, without a search.")
+@click.option("--space", metavar="SPACE", help="Train the same choices in a sibling: 'darts?width=36&layers=20'.")
+@click.option("--dataset", metavar="NAME", help="Train on other images.")
+@image_size_option
+@click.option("--name", metavar="NAME", help="Run folder for a network that is not a run's own.")
 @json_option
-def command(run: str | None, epochs: int, seed: int, as_json: bool) -> None:
-    """Retrain a run's network from scratch; `export` then ships these weights."""
-    from unas_hw.jobs.train import retrain
-    from unas_hw.training import Recipe
+def command(run: str | None, recipe: str, as_json: bool, **told: Any) -> None:
+    """Retrain a run's network from scratch; `export` then ships these weights.
 
-    result = follow(retrain(run, Recipe(epochs=epochs, seed=seed)))
+    With --architecture, --space, --dataset or --image-size another network is trained, in a run folder of its own.
+    """
+    from unas_hw.jobs.train import Elsewhere, retrain
+    from unas_hw.training import Hardware, find_recipe
+
+    elsewhere = {name: told.pop(name) for name in ("architecture", "space", "dataset", "image_size", "name")}
+    hardware = Hardware.choose(*(told.pop(name) for name in ("device", "bf16", "channels_last", "compile")))
+    found = find_recipe(recipe, **told)
+    if run is not None and elsewhere["architecture"] is not None:
+        raise click.UsageError("--run and --architecture both say what is trained; --name is the new run's folder")
+    other = Elsewhere(run=run, **elsewhere) if any(elsewhere.values()) else None
+    result = follow(retrain(run, found, hardware, other))
+    low, high = result["test_interval"]
     lines = {
         "architecture": result["architecture"],
-        "accuracy": f"{result['test_accuracy']:.2%} on test images",
-        "parameters": f"{result['params']:,}",
+        "accuracy": f"{result['test_accuracy']:.2%} on test images (95%: {low:.2%} to {high:.2%})",
+        "parameters": f"{result['params']:,}, {result['macs']:,} MACs an image",
         "run": result["run"],
     }
     emit(result, as_json, sheet(lines))

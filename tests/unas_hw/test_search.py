@@ -28,8 +28,8 @@ from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import SearchSettings, search
 from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.selection import Selection, select
-from unas_hw.methods.unas import UnasConfig
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
@@ -244,7 +244,7 @@ from pathlib import Path
 import torch
 from profilers.timing import TimingRule
 from unas_hw.jobs.search import SearchSettings, search
-from unas_hw.methods.unas import UnasConfig
+from unas_hw.methods.config import UnasConfig
 
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])
@@ -285,8 +285,10 @@ def test_a_search_that_is_killed_twice_finds_what_an_undisturbed_one_finds(
     assert not (killed.path / "result.json").exists()
     result = finish(search(replace(settings, unas=TINY), rule))
     assert {**result, "seconds": 0} == {**json.loads((undisturbed / "result.json").read_text()), "seconds": 0}
-    for name in ("metrics.jsonl", "architecture.json", "weights.safetensors", "finetune/metrics.jsonl"):
+    for name in ("metrics.jsonl", "architecture.json", "weights.safetensors"):
         assert (killed.path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    losses = [[line["loss"] for line in run.lines("finetune/metrics.jsonl")] for run in (killed, Run.open(undisturbed))]
+    assert losses[0] == losses[1]
 
 
 def test_a_table_of_a_machine_that_changed_is_rescaled_before_a_search_begins(

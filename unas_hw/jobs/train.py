@@ -1,56 +1,158 @@
-"""Train: the architecture of a run, from scratch."""
+"""Train: the architecture of a run, from scratch; also elsewhere: in a sibling of its space, on other images."""
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from unas_hw.data import Split
+from unas_hw.data import DIGITS, load_dataset
 from unas_hw.jobs.artifact import Context, open_run
+from unas_hw.jobs.predict import said
 from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
-from unas_hw.training import Recipe, accuracy, train
+from unas_hw.runs import RUNS, Run
+from unas_hw.space import Architecture, SearchSpace
+from unas_hw.spaces import default_space, find_space
+from unas_hw.spaces.published import find_published_architecture
+from unas_hw.training import Hardware, Recipe, evaluate, lacking, train
+from unas_hw.training.recipes import OF_DATASET
+
+FOLDER = "train"
 
 
-def retrain(name: str | None, recipe: Recipe) -> Job[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What is trained other than a run's network on that run's images; None means as there.
+
+    Attributes:
+        run: Whose architecture it is; the last one by default.
+        architecture: Instead of a run's: ``k3e3,id,...``, with or without ``space:`` before it, or a file.
+        space: With the same decisions, such as a wider one.
+        dataset: Images; of an architecture alone the digits.
+        image_size: Pixels; as the images are by default.
+        name: Of the run folder that is made; by default made of all this.
+    """
+
+    run: str | None = None
+    architecture: str | None = None
+    space: str | None = None
+    dataset: str | None = None
+    image_size: int | None = None
+    name: str | None = None
+
+
+def retrain(
+    name: str | None, recipe: Recipe, hardware: Hardware | None = None, elsewhere: Elsewhere | None = None
+) -> Job[dict[str, Any]]:
     """Trains the network of a run (the last one by default) and saves its weights there.
 
+    Args:
+        name: Of the run.
+        recipe: How.
+        hardware: On what; the CPU by default.
+        elsewhere: Something else is trained, in a run of its own; ``name`` is not used then.
+
     Returns:
-        ``run``, ``architecture``, ``test_accuracy``, ``epochs``, ``params``, ``seconds``.
+        ``run``, ``architecture``, ``test_accuracy``, ``test_interval`` (95%), ``test_loss``, ``epochs``, ``params``,
+        ``macs`` of one image, ``seconds``, ``recipe``, ``hardware``, and ``trained_without``: what the recipe asks for
+        and the network does not take.
     """
     begin = time.monotonic()
-    context = open_run(name)
+    context = open_run(name) if elsewhere is None else _begin(elsewhere, recipe.seed)
     with context.run.alone():
-        return (yield from _retrain(context, recipe, begin))
+        return (yield from _retrain(context, recipe, hardware or Hardware(), begin))
 
 
-def _retrain(context: Context, recipe: Recipe, begin: float) -> Job[dict[str, Any]]:
-    architecture = context.architecture
-    (context.run.path / "train").mkdir(exist_ok=True)
-    told = context.run.path / "train" / "recipe.json"
-    if told.exists() and context.run.read_json("train/recipe.json") != asdict(recipe):
+def _retrain(context: Context, recipe: Recipe, hardware: Hardware, begin: float) -> Job[dict[str, Any]]:
+    architecture, run = context.architecture, context.run
+    if recipe.augmentation == OF_DATASET:
+        recipe = replace(recipe, augmentation=context.data.augmentation)
+    (run.path / FOLDER).mkdir(exist_ok=True)
+    told = run.path / FOLDER / "recipe.json"
+    if told.exists() and run.read_json(f"{FOLDER}/recipe.json") != asdict(recipe):
         for leftover in ("checkpoint.safetensors", "metrics.jsonl"):  # another recipe begins anew
             (told.parent / leftover).unlink(missing_ok=True)
-    context.run.write_json("train/recipe.json", asdict(recipe))
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+    run.write_json(f"{FOLDER}/recipe.json", asdict(recipe))
+    with hardware.seeded(recipe.seed):
         network = context.space.network(architecture)
+    if without := lacking(network, recipe):
+        left_out = " and ".join(without)
+        yield Step("train", 0, recipe.epochs, f"trained without {left_out}: {architecture} has no place for that")
     # The validation images chose the architecture; now they are images like others. The test part stays unseen.
-    seen, chosen = context.data.train, context.data.valid
-    images = Split(torch.cat([seen.x, chosen.x]), torch.cat([seen.y, chosen.y]))
-    for metrics in train(network, images, recipe, context.run, "train"):
+    images = context.data.train + context.data.valid
+    for metrics in train(network, images, recipe, run, FOLDER, hardware):
         yield Step("train", metrics["epoch"], recipe.epochs)
-    save_network(context.run, "train/weights.safetensors", network)
+    save_network(run, f"{FOLDER}/weights.safetensors", network)
+    tested = evaluate(network, context.data.test, hardware.device)
     result = {
-        "run": str(context.run.path),
+        "run": str(run.path),
         "architecture": str(architecture),
-        "test_accuracy": accuracy(network, context.data.test),
+        "dataset": context.data.name,
+        "test_accuracy": tested.top1,
+        "test_interval": list(tested.interval),
+        "test_loss": tested.loss,
         "epochs": recipe.epochs,
         "params": sum(weight.numel() for weight in network.parameters()),
+        "macs": context.space.workload(architecture).cost.macs // context.space.input_shape[0],
         "seconds": time.monotonic() - begin,
+        "recipe": asdict(recipe),
+        "hardware": asdict(hardware),
+        "trained_without": list(without),
     }
-    context.run.write_json("train/result.json", result)
+    run.write_json(f"{FOLDER}/result.json", result)
     return result
+
+
+def _begin(told: Elsewhere, seed: int) -> Context:
+    """The run of its own, made or taken up."""
+    if told.architecture is not None:
+        told = replace(told, architecture=str(find_published_architecture(told.architecture) or told.architecture))
+    source = open_run(told.run) if told.architecture is None else None
+    config: dict[str, Any] = source.run.config if source else {"dataset": DIGITS, "image_size": None, "seed": seed}
+    size = told.image_size or (None if told.dataset else config["image_size"])
+    # With the seed of the search, so that its test images are still unseen.
+    data = load_dataset(told.dataset or config["dataset"], image_size=size, seed=config["seed"])
+    named = source.space.origin if source else said(told.architecture or "").get("space")
+    name = told.space or named or default_space(data.image_shape[1])
+    space = find_space(name, image_shape=data.image_shape, classes=data.classes)
+    architecture = _architecture(told.architecture, space, named) if source is None else source.architecture
+    architecture = _moved(architecture, space)
+    shape = list(space.input_shape)
+    content = {
+        "method": "none",
+        "space": space.origin,
+        "architecture": str(architecture),
+        "input_shape": shape,
+        "classes": space.classes,
+        "precision": space.precision,
+        "dataset": data.origin,
+        "image_size": size,
+        "seed": config["seed"],
+        "from": str(source.run.path.resolve()) if source else None,
+    }
+    run = Run.begin(RUNS / (told.name or _named(content)), content)
+    saved = {"space": space.name, "version": 1, "choices": list(architecture.choices)}
+    run.write_json("architecture.json", {**saved, "input_shape": shape, "classes": space.classes})
+    return Context(run, space, architecture, data)
+
+
+def _architecture(text: str | None, space: SearchSpace, named: str | None) -> Architecture:
+    """What a text or a file says, of its own space."""
+    own = space if not named or named in (space.name, space.origin) else find_space(named)
+    return own.parse(text or "")
+
+
+def _moved(architecture: Architecture, space: SearchSpace) -> Architecture:
+    """The same choices in another space; raises ``ArchitectureError`` where it has not the same decisions."""
+    return space.parse(json.dumps({"space": space.name, "choices": architecture.choices}))
+
+
+def _named(content: dict[str, Any]) -> str:
+    image, network = "x".join(map(str, content["input_shape"])), sha256(content["architecture"].encode()).hexdigest()
+    name = f"{Path(content['space']).stem}@{image}-{Path(content['dataset']).stem}-{network[:6]}-s{content['seed']}"
+    return re.sub(r"[^\w.@=-]+", "-", name)

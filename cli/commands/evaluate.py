@@ -1,0 +1,49 @@
+"""``unas-hw evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..terminal import emit, follow, json_option, run_option, sheet
+
+if TYPE_CHECKING:
+    from unas_hw.jobs.evaluate import Part
+
+
+@click.command()
+@run_option
+@click.option("--dataset", metavar="NAME", help="Other images of the same classes; by default those of the run.")
+@click.option(
+    "--split", "part", type=click.Choice(["test", "valid", "train"]), default="test", show_default=True,
+    help="Part of the data set.",
+)  # fmt: skip
+@click.option(
+    "--weights", metavar="train|search|PATH", help="By default those of train, if there are any, or of search."
+)
+@click.option("--device", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
+@json_option
+def command(
+    run: str | None, dataset: str | None, part: Part, weights: str | None, device: str | None, as_json: bool
+) -> None:
+    """Accuracy of a run's network on images, by class and with its interval."""
+    from unas_hw.jobs.evaluate import evaluate_run
+    from unas_hw.training import Hardware
+
+    where = Hardware.choose(device).device
+    result = follow(evaluate_run(run, dataset=dataset, part=part, weights=weights, device=where))
+    low, high = result["interval_95"]
+    worst = ", ".join(f"{each['class']} {each['accuracy']:.1%} of {each['images']}" for each in result["worst_classes"])
+    lines = {
+        "architecture": result["architecture"],
+        "weights": result["weights"],
+        "accuracy": f"{result['top1']:.2%} of {result['images']} {part} images of {result['dataset']} "
+        f"(95%: {low:.2%} to {high:.2%})",
+        **({} if result["top5"] is None else {"top five": f"{result['top5']:.2%}"}),
+        "loss": f"{result['loss']:.4f}",
+        "worst classes": worst,
+        "speed": f"{result['images_per_s']:,.0f} images/s on {result['device']}",
+        "parameters": f"{result['params']:,}, {result['macs']:,} MACs an image",
+    }
+    emit(result, as_json, sheet(lines))
