@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import final
 
 from profilers.errors import UnitError
-from profilers.units import format_ms, parse_ms
+from profilers.units import (
+    format_bytes,
+    format_count,
+    format_energy_mj,
+    format_ms,
+    parse_bytes,
+    parse_count,
+    parse_energy_mj,
+    parse_ms,
+)
 from unas_hw.errors import BudgetError
 
 CONFIDENCE = 0.95
@@ -67,6 +78,30 @@ class Budget:
     def __str__(self) -> str:
         amount = f"{self.share:.0%}" if self.ms is None and self.share is not None else format_ms(self.in_ms)
         return amount if self.percentile == 50 else f"{amount} at p{self.percentile}"
+
+
+LIMITS: Mapping[str, tuple[Callable[[str], float], Callable[[float], str]]] = MappingProxyType(
+    {
+        "energy": (parse_energy_mj, format_energy_mj),
+        "macs": (parse_count, format_count),
+        "params": (parse_count, format_count),
+        "peak-memory": (parse_bytes, format_bytes),
+    }
+)
+"""What else there can be a budget on, with how it is read and written."""
+
+
+def parse_limit(name: str, text: str) -> float:
+    """``40mJ``, ``600M``, ``4M`` or ``2MB``, by the name; raises ``BudgetError``."""
+    try:
+        return LIMITS[name][0](text)
+    except UnitError as error:
+        raise BudgetError(error.what, mend=f"--{name}-budget: {error.mend}") from error
+
+
+def format_limit(name: str, value: float) -> str:
+    """With the unit that reads best."""
+    return LIMITS[name][1](value)
 
 
 @final

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +45,21 @@ from ..terminal import (
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of search.")
 @click.option("--warmup-epochs", type=click.IntRange(0), help="Epochs before, in which only weights learn.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images a step.")
-@click.option("--estimator", metavar="NAME", help="Of the task loss: rebar (UNAS), gumbel or reinforce.")
+@click.option(
+    "--method", default="unas", show_default=True, metavar="NAME",
+    help="unas, darts, snas, gdas, reinforce, proxylessnas or fbnet: settings of the search.",
+)  # fmt: skip
+@click.option("--estimator", metavar="NAME", help="Of the task loss, instead of the method's: docs/unas.md.")
+@click.option("--budget-form", metavar="NAME", help="How latency enters the loss: hinge, mnasnet, fbnet, ...")
+@click.option("--architectures", type=click.IntRange(1), metavar="N", help="Networks drawn each step.")
+@click.option("--energy-budget", metavar="ENERGY", help="Such as 40mJ; needs a table with energies.")
+@click.option("--macs-budget", metavar="NUMBER", help="Multiply-accumulates for one image, such as 600M.")
+@click.option("--params-budget", metavar="NUMBER", help="Such as 4M.")
+@click.option("--peak-memory-budget", metavar="BYTES", help="Activations of the largest operation, such as 2MB.")
+@click.option(
+    "--gpus", "--processes", "processes", type=click.IntRange(1), metavar="N",
+    help="Search in N processes of this machine, each with its own part of every step.",
+)  # fmt: skip
 @click.option("--measure-every", type=click.IntRange(1), metavar="STEPS", help="Steps between two measured networks.")
 @rounds_option
 @json_option
@@ -59,6 +77,8 @@ def command(
     table: str | None,
     run: str | None,
     rounds: int | None,
+    method: str,
+    processes: int | None,
     as_json: bool,
     **unas: Any,
 ) -> None:
@@ -67,13 +87,25 @@ def command(
     Uses the latency table that was profiled last for the space, and profiles this CPU first if there is none.
     Interrupted or killed, the same command goes on where it was. Exit code 3 if no network meets the budget.
     """
-    from latency_tables.home import Target
-    from profilers.timing import timing_rule
-    from unas_hw.budget import Budget
-    from unas_hw.jobs.proxy import config_for
-    from unas_hw.jobs.search import SearchSettings, search
+    from unas_hw.budget import LIMITS, Budget, parse_limit
 
     Budget.parse(latency_budget, confidence)  # before anything slow
+    texts = {name: unas.pop(f"{name.replace('-', '_')}_budget") for name in LIMITS}
+    limits = {name: text for name, text in texts.items() if text is not None}
+    for name, text in limits.items():
+        parse_limit(name, text)
+    if processes and processes > 1 and "WORLD_SIZE" not in os.environ:
+        raise SystemExit(_in_processes(processes))
+    from latency_tables.home import Target
+    from profilers.timing import timing_rule
+    from unas_hw.jobs.proxy import config_for
+    from unas_hw.jobs.search import SearchSettings, search
+    from unas_hw.methods.named import configured
+    from unas_hw.progress import finish
+
+    told = {name: value for name, value in unas.items() if value is not None}
+    if processes:
+        told.setdefault("architectures", processes)
     settings = SearchSettings(
         budget=latency_budget,
         confidence=confidence,
@@ -83,30 +115,60 @@ def command(
         batch=batch,
         table=table,
         target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
+        limits=limits,
         run=run,
-        unas=replace(config_for(space), **{name: value for name, value in unas.items() if value is not None}),
+        unas=replace(configured(method, config_for(space)), **told),
     )
-    result = follow(search(settings, timing_rule(rounds)))
+    job = search(settings, timing_rule(rounds))
+    if os.environ.get("RANK", "0") != "0":  # of several processes one reports
+        finish(job)
+        return
+    result = follow(job)
     emit(result, as_json, _lines(result))
     if not result["feasible"]:
         raise SystemExit(BUDGET_NOT_MET)
+
+
+def _in_processes(count: int) -> int:
+    """The same command in so many processes, as torchrun starts them; the exit code of the first, which reports."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+    program = [sys.executable, sys.argv[0], *sys.argv[1:]]
+    processes = [subprocess.Popen(program, env=os.environ | address | {"RANK": str(rank)}) for rank in range(count)]
+    try:
+        return processes[0].wait()
+    finally:
+        for process in processes[1:]:
+            process.terminate()
+        for process in processes:
+            process.wait()
 
 
 def _lines(result: dict[str, Any]) -> str:
     from profilers.units import format_ms
 
     budget = format_ms(result["budget_ms"])
+    if result.get("unmet"):
+        return f"no network of {result['space']} meets the {result['unmet']}"
     if result["run"] is None:
         low, middle, high = (format_ms(result[f"space_{name}_ms"]) for name in ("min", "median", "max"))
         return (
             f"no network of {result['space']} meets {budget}: the fastest takes {low}, the median {middle}, "
             f"the slowest {high}\n  mend: unas-hw search --latency-budget {result['space_min_ms'] * 1.1:.3g}ms"
         )
+    from unas_hw.budget import format_limit
+
+    limits = {
+        name: f"{format_limit(name, each['value'])}, budget {format_limit(name, each['limit'])}"
+        for name, each in result["limits"].items()
+    }
     lines = {
         "architecture": result["architecture"],
         "predicted": format_ms(result["predicted_ms"]),
         "measured": measured(result),
         "budget": budget if result["feasible"] else f"{budget}, NOT MET; this is the nearest that was found",
+        **limits,
         "accuracy": f"{result['valid_accuracy']:.2%} on validation images; unas-hw train retrains it from scratch",
         "table": result["table"],
         "run": result["run"],

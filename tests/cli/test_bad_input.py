@@ -56,6 +56,28 @@ def test_a_budget_without_a_unit_is_told_the_right_spelling(unas_hw: Run) -> Non
     refused(unas_hw("search", "--latency-budget", "80"), 2, "'80' has no unit", "80ms")
 
 
+def test_other_budgets_methods_and_estimators_are_refused_with_the_mend(unas_hw: Run, images: str) -> None:
+    search = ("search", "--latency-budget", "50%", "--dataset", images)
+    refused(unas_hw(*search, "--energy-budget", "40"), 2, "'40' has no unit", "--energy-budget", "mJ")
+    refused(unas_hw(*search, "--params-budget", "4Mb"), 2, "--params-budget")
+    refused(unas_hw(*search, "--method", "dats"), 2, "did you mean 'darts'")
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
+    refused(unas_hw(*search, "--estimator", "rebra"), 2, "did you mean 'rebar'")
+    refused(unas_hw(*search, "--estimator", "reinforce-loo"), 2, "--architectures 2")
+    refused(unas_hw(*search, "--budget-form", "hing"), 2, "hinge")
+    refused(
+        unas_hw(*search, "--energy-budget", "40mJ"), 1, "no energy", "unas-hw profile --device sim:phone", "--energy"
+    )
+
+
+def test_a_budget_that_no_network_keeps_is_told_before_anything_is_trained(unas_hw: Run, images: str) -> None:
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
+    found = unas_hw("search", "--latency-budget", "50%", "--dataset", images, "--params-budget", "10")
+    assert found.exit_code == 3
+    assert "no network of mbconv-small meets the params budget of 10" in found.stdout
+    assert not Path("runs").exists()
+
+
 def test_a_table_of_another_device_is_refused(unas_hw: Run, images: str) -> None:
     unas_hw("profile", "--device", "sim:phone", "--dataset", images, "--table", "phone.jsonl")
     before = Path("phone.jsonl").read_bytes()

@@ -32,7 +32,7 @@ from unas_hw.jobs.search import SearchSettings, search
 from unas_hw.jobs.tables import space_of
 from unas_hw.jobs.train import retrain
 from unas_hw.jobs.validate import validate
-from unas_hw.methods.unas import UnasConfig
+from unas_hw.methods.config import UnasConfig
 from unas_hw.network import load_network
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run

@@ -8,14 +8,14 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from latency_tables.table import LatencyTable
-from unas_hw.data import Dataset
+from unas_hw.data import Batch, Dataset
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
 from unas_hw.latency_model import LatencyModel
-from unas_hw.objectives import Batch, Gap, LatencyExcess, ObjectiveTerm, TaskLoss
+from unas_hw.objectives import Gap, LatencyExcess, ObjectiveTerm, TaskLoss
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.supernet import Path, Supernet
 
@@ -53,6 +53,12 @@ def _objective(net: Supernet, path: Path, batches: tuple[Batch, Batch], weight: 
     return train.mean() + weight * (valid[:count] - train[:count]).abs().mean()
 
 
+def _parts(batches: tuple[Batch, Batch], count: int = 3) -> list[tuple[Batch, Batch]]:
+    """What each of the samples sees of the batches."""
+    train, valid = ([*zip(b.x.tensor_split(count), b.y.tensor_split(count), strict=True)] for b in batches)
+    return [(Batch(*one), Batch(*other)) for one, other in zip(train, valid, strict=True)]
+
+
 def _trained_a_little(net: Supernet, batch: Batch) -> None:
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     for _ in range(5):
@@ -77,7 +83,9 @@ def test_the_relaxed_value_and_its_gradient_are_those_of_the_whole_objective(
     (seen,) = torch.autograd.grad((values * torch.tensor([1.0, -2.0, 3.0])).sum(), zeta)
 
     plain = zeta.detach().float().requires_grad_()
-    expected = torch.stack([_objective(net, row, batches, weight, gap) for row in plain])
+    expected = torch.stack(
+        [_objective(net, row, part, weight, gap) for row, part in zip(plain, _parts(batches), strict=True)]
+    )
     (wanted,) = torch.autograd.grad((expected * torch.tensor([1.0, -2.0, 3.0])).sum(), plain)
     torch.testing.assert_close(values.detach(), expected.detach().double(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(seen.float(), wanted, atol=1e-5, rtol=1e-4)
@@ -93,7 +101,8 @@ def test_the_weights_get_the_gradient_of_the_training_loss_alone(
     term.set_batches(*batches)
     value = term.relaxed(sample)
     seen = [parameter.grad for parameter in net.parameters()]
-    mean_loss = torch.stack([_losses(net, row.float(), batches[0]).mean() for row in sample.relaxed.detach()]).mean()
+    pairs = zip(sample.relaxed.detach(), _parts(batches), strict=True)
+    mean_loss = torch.stack([_losses(net, row.float(), part[0]).mean() for row, part in pairs]).mean()
     expected = torch.autograd.grad(mean_loss, list(net.parameters()))
     for one, other in zip(seen, expected, strict=True):
         assert one is not None
@@ -120,7 +129,9 @@ def test_the_discrete_value_is_the_objective_of_the_choice(
     batches = _batches(data, train_is_better=False)
     term = TaskLoss(net, gap_weight=weight, gap=gap)
     term.set_batches(*batches)
-    expected = torch.stack([_objective(net, path, batches, weight, gap) for path in sample.paths()])
+    expected = torch.stack(
+        [_objective(net, path, part, weight, gap) for path, part in zip(sample.paths(), _parts(batches), strict=True)]
+    )
     seen = term.discrete(sample)
     torch.testing.assert_close(seen, expected.detach().double(), atol=1e-6, rtol=1e-6)
     assert not seen.requires_grad
@@ -149,13 +160,97 @@ def test_estimators_without_a_relaxation_train_the_chosen_networks(
     term.set_batches(*batches)
     term.train_weights(sample)
     seen = [parameter.grad for parameter in net.parameters()]
-    mean_loss = torch.stack([_losses(net, path, batches[0]).mean() for path in sample.paths()]).mean()
+    pairs = zip(sample.paths(), _parts(batches), strict=True)
+    mean_loss = torch.stack([_losses(net, path, part[0]).mean() for path, part in pairs]).mean()
     expected = torch.autograd.grad(mean_loss, list(net.parameters()), allow_unused=True)
     assert sum(grad is None for grad in seen) > 0  # what was not chosen does not learn
     for one, other in zip(seen, expected, strict=True):
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_on_validation_images_alone_the_architecture_learns_from_them_and_the_weights_from_the_others(
+    net: Supernet, data: Dataset
+) -> None:
+    batches = _batches(data, train_is_better=True)
+    term = TaskLoss(net, gap_weight=0.5, gap="means", loss_on="valid")
+    term.set_batches(*batches)
+    one = ArchitectureDistribution((6, 7, 6)).sample(1, generator=torch.Generator().manual_seed(0))
+    zeta = one.relaxed.detach().requires_grad_()
+    value = term.relaxed(ArchSample(choice=one.choice, relaxed=zeta, log_prob=one.log_prob))
+    (seen,) = torch.autograd.grad(value.sum(), zeta)
+    plain = zeta.detach().float().requires_grad_()
+    valid, train = (_losses(net, plain[0], batch).mean() for batch in reversed(batches))
+    torch.testing.assert_close(seen.float(), torch.autograd.grad(valid, plain)[0], atol=1e-5, rtol=1e-4)
+    weights = list(net.parameters())
+    for weight, wanted in zip(weights, torch.autograd.grad(train, weights), strict=True):
+        torch.testing.assert_close(weight.grad, wanted, atol=1e-5, rtol=1e-4)
+    assert term.value == pytest.approx(float(valid))
+    chosen = _losses(net, one.paths()[0], batches[1]).mean()
+    torch.testing.assert_close(term.discrete(one)[0], chosen.detach().double(), atol=1e-6, rtol=1e-6)
+
+
+class Smooth(Supernet):
+    """Two candidates of one decision, without the kinks at which a second derivative does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(5, 8), nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, path: Path) -> Tensor:
+        assert isinstance(path, Tensor)
+        mixed = path[0, 0] * self.first(x) + path[0, 1] * self.second(x)
+        logits: Tensor = self.last(torch.tanh(mixed))
+        return logits
+
+    def state_of(self, path: object) -> dict[str, Tensor]:
+        return {}
+
+
+def test_the_unrolled_gradient_is_that_of_the_loss_after_a_step_of_the_weights() -> None:
+    torch.manual_seed(0)
+    net, rate = Smooth().double(), 0.5
+    train, valid = (Batch(torch.randn(20, 5).double(), torch.randint(0, 3, (20,))) for _ in range(2))
+    term = TaskLoss(net, gap_weight=0, gap="means", loss_on="valid")
+    term.set_batches(train, valid)
+    term.w_lr = rate
+    before = [weight.detach().clone() for weight in net.parameters()]
+    zeta = torch.tensor([[[0.3, 0.7]]], dtype=torch.float64, requires_grad=True)
+    sample = ArchSample(choice=torch.zeros(1, 1, dtype=torch.long), relaxed=zeta, log_prob=torch.zeros(1))
+    value = term.unrolled(sample)
+    (seen,) = torch.autograd.grad(value.sum(), zeta)
+
+    leaf = zeta.detach().clone().requires_grad_()
+    loss = cross_entropy(net(train.x, leaf[0]), train.y)
+    grads = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
+    moved = {name: w - rate * g for (name, w), g in zip(net.named_parameters(), grads, strict=True)}
+    wanted_value = cross_entropy(torch.func.functional_call(net, moved, (valid.x, leaf[0])), valid.y)
+    (wanted,) = torch.autograd.grad(wanted_value, leaf)
+    assert float(value) == pytest.approx(float(wanted_value))
+    torch.testing.assert_close(seen, wanted, atol=1e-5, rtol=1e-3)
+    first_order = torch.autograd.grad(cross_entropy(net(valid.x, leaf[0]), valid.y), leaf)[0]
+    assert float((first_order - wanted).abs().max()) > 0.02  # so that a forgotten second order would show
+    assert all(torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))
+
+
+def test_equal_edges_are_penalised_in_choices_and_in_relaxations(net: Supernet, data: Dataset) -> None:
+    def count(path_GK: Tensor) -> Tensor:
+        return (path_GK[0] * path_GK[2]).sum()
+
+    terms = [TaskLoss(net, gap_weight=0, gap="means", duplicates=count, duplicates_weight=w) for w in (0.0, 0.2)]
+    sample = ArchitectureDistribution((6, 7, 6)).sample(1, generator=torch.Generator().manual_seed(0))
+    equal = ArchSample(
+        choice=torch.tensor([[1, 0, 1]]), relaxed=sample.relaxed.detach().requires_grad_(), log_prob=sample.log_prob
+    )
+    for term in terms:
+        term.set_batches(*_batches(data, train_is_better=True))
+    assert float(terms[1].discrete(equal) - terms[0].discrete(equal)) == pytest.approx(0.2)
+    plain, penalised = (term.relaxed(equal) for term in terms)
+    wanted = 0.2 * count(equal.relaxed[0])
+    torch.testing.assert_close((penalised - plain).detach()[0], wanted.detach())
+    slopes = [torch.autograd.grad(each.sum(), equal.relaxed)[0] for each in (plain, penalised, wanted)]
+    torch.testing.assert_close(slopes[1] - slopes[0], slopes[2], atol=1e-6, rtol=1e-5)
 
 
 @pytest.fixture
@@ -195,7 +290,7 @@ def test_a_value_that_an_objective_does_not_give_is_refused_by_name(
     terms: list[ObjectiveTerm] = [LatencyExcess(model, 1.0, lambda path: 1.0), TaskLoss(net, gap_weight=0, gap="means")]
     assert {term.name: sorted(term.gives) for term in terms} == {
         "the latency excess": ["discrete", "expected"],
-        "the task loss": ["discrete", "relaxed"],
+        "the task loss": ["discrete", "relaxed", "unrolled"],
     }
     with pytest.raises(TypeError, match="the latency excess has no relaxed value"):
         terms[0].relaxed(sample)

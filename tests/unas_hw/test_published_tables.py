@@ -14,7 +14,7 @@ from unas_hw.errors import BudgetError
 from unas_hw.jobs.proxy import MOBILE, config_for, proxy, published_table, refuse_percentile, shapes
 from unas_hw.latency_model import LatencyModel, predict
 from unas_hw.meter import TableMeter
-from unas_hw.methods.unas import UnasConfig
+from unas_hw.methods.config import UnasConfig
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 

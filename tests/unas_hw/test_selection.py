@@ -4,6 +4,7 @@ device is slower than predicted the next round aims lower, and where nothing fit
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -19,6 +20,7 @@ from unas_hw.budget import Budget
 from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter, Reading, enough_for
+from unas_hw.methods import selection
 from unas_hw.methods.selection import BAND, CANDIDATES, ROUNDS, Path, Selection, select
 from unas_hw.space import Architecture
 from unas_hw.spaces.chain import ChainSpace
@@ -254,3 +256,38 @@ def test_a_mode_that_leaves_no_headroom_is_no_candidate(
         meter = FakeMeter(space, model.latency_ms)
         choose(meter, share * model.latency_ms(mode))
         assert (mode in meter.rounds[0]) == candidate
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_what_ships_keeps_all_other_budgets_too(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, rule: TimingRule, share: float
+) -> None:
+    paths = list(itertools.product(range(6), range(7), range(6)))
+    budget_ms = _budget(model, 0.7)
+    inside = [path for path in paths if model.latency_ms(path) <= budget_ms]
+    allowed = set(sorted(inside, key=_loss)[-max(1, round(share * len(inside))) :])  # those that nothing else favours
+    meter = cast(Meter, FakeMeter(space, model.latency_ms))
+    found = list(select(distribution, model, meter, budget_ms, _losses, rule, fits=allowed.__contains__))[-1]
+    assert found.best in allowed
+    assert set(found.readings) <= allowed
+
+
+def test_a_band_whose_probable_networks_break_another_budget_is_searched_by_drawing(
+    space: ChainSpace,
+    model: LatencyModel,
+    distribution: ArchitectureDistribution,
+    rule: TimingRule,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "LOOKED_AT", 1)
+    budget_ms, seen = _budget(model, 0.7), set[Path]()
+    probable = model.most_probable([probs.detach().log() for probs in distribution.probs()], 0.0, budget_ms, 3)
+
+    def fits(path: Path) -> bool:
+        seen.add(path)
+        return path not in probable
+
+    meter = cast(Meter, FakeMeter(space, model.latency_ms))
+    found = list(select(distribution, model, meter, budget_ms, _losses, rule, fits=fits))[-1]
+    assert found.best is not None and found.best not in probable
+    assert len(seen) > CANDIDATES

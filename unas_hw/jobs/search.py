@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,12 +23,16 @@ from profilers.timing import TimingRule
 from profilers.units import format_ms
 from unas_hw.budget import CONFIDENCE, Budget
 from unas_hw.data import DIGITS, load_dataset
+from unas_hw.distributed import Ranks, join, leave
+from unas_hw.jobs.limits import constraints_of, said
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
 from unas_hw.jobs.proxy import STANDS_IN, Proxy, latency_of, proxy, published_table, refuse_percentile, shapes
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
+from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.selection import Path as ChoicePath
 from unas_hw.methods.selection import Selection, select
-from unas_hw.methods.unas import UnasConfig, UnasSearch
+from unas_hw.methods.unas import UnasSearch
 from unas_hw.network import inherit, recalibrate, save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import RUNS, Run
@@ -37,6 +41,8 @@ from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.training import Recipe, accuracy, train
 
 RESULT, ARCHITECTURE = "result.json", "architecture.json"
+COLLAPSED = 0.7
+"""Probability of choices that learn nothing from which a search is warned of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,7 @@ class SearchSettings:
         batch: Images at a time that latencies are for.
         table: Path or name of a table; by default the last profiled that has the operations ...
         target: ... and is of this device, runtime, number of threads and precision.
+        limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
         run: Name of the run folder; by default made of the settings.
         unas: Hyper-parameters.
     """
@@ -64,6 +71,7 @@ class SearchSettings:
     batch: int = 1
     table: str | Path | None = None
     target: Target = ANY
+    limits: Mapping[str, str] = field(default_factory=dict)
     run: str | None = None
     unas: UnasConfig = field(default_factory=UnasConfig)
 
@@ -71,12 +79,33 @@ class SearchSettings:
 def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
     """Finds a network within the budget; profiles first where there is no table.
 
+    Of several processes (torchrun) the first one profiles, measures and writes; the others return nothing.
+
     Returns:
         ``run``, ``space``, ``architecture``, ``table``, ``budget_ms``, ``predicted_ms``, ``measured_ms``,
-        ``latency_from``, ``feasible``, ``valid_accuracy``, ``seconds``; ``measured_ms`` is None and ``latency_from``
-        is ``table`` where only a published table knows the device. For a budget that no network can meet
-        ``feasible`` is false and ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has.
+        ``latency_from``, ``feasible``, ``valid_accuracy``, ``limits``, ``seconds``; ``measured_ms`` is None and
+        ``latency_from`` is ``table`` where only a published table knows the device. For a budget that no network can
+        meet ``feasible`` is false and ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has;
+        ``unmet`` says which other budget it is.
     """
+    ranks, released = join(), False
+
+    def release() -> None:
+        nonlocal released
+        ranks.from_first(1.0)
+        released = True
+
+    try:
+        if ranks.first:
+            return (yield from _search(settings, rule, replace(ranks, release=release)))
+        return (yield from _search(settings, rule, ranks)) if ranks.from_first(None) else {}
+    finally:
+        if ranks.first and not released:
+            ranks.from_first(0.0)
+        leave()
+
+
+def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> Job[dict[str, Any]]:
     begin = time.monotonic()
     rule = rule or TimingRule()
     budget = Budget.parse(settings.budget, settings.confidence)
@@ -111,7 +140,9 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
         "device": table.header["device"],
         "budget_ms": budget.in_ms,
     }
-    if smallest_ms > budget.in_ms:
+    constraints = constraints_of(settings.limits, space, table, settings.unas.multiplier_rate)
+    unmet = [each for each in constraints if each.resource.range[0] > each.limit]
+    if smallest_ms > budget.in_ms or unmet:
         return {
             "run": None,
             **common,
@@ -123,29 +154,56 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
             "space_min_ms": smallest_ms,
             "space_median_ms": model.median_ms,
             "space_max_ms": largest_ms,
+            "unmet": said(unmet[0]) if unmet else None,
             "seconds": time.monotonic() - begin,
         }
     if largest_ms <= budget.in_ms:
         yield Step("search", 0, 1, f"{budget} binds nothing: the largest network takes {format_ms(largest_ms)}")
     config = _config(settings, setting, table, budget)
-    run = Run.begin(_run_path(settings, config, table)[0], config)
+    path = _run_path(settings, config, table)[0]
+    aim_ms = _aim_ms(model, budget)
+    if not ranks.first:
+        run = Run.open(path)
+        yield from _steps(
+            UnasSearch(space, model, TableMeter(model), data, aim_ms, settings.unas, run, constraints, ranks)
+        )
+        return {}
+    run = Run.begin(path, config)
     with run.alone():
         if (run.path / RESULT).exists():
             yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
             return run.read_json(RESULT)
-        aim_ms = yield from _aim(model, budget)
+        yield from _notes(model, budget)
         with _meter(space, model, budget, run) as meter:
-            unas = UnasSearch(space, model, meter, data, aim_ms, settings.unas, run)
-            unas.resume()
-            for progress in unas.steps():
-                note = _note(progress.metrics) if progress.metrics else ""
-                yield Step(progress.stage, progress.step, progress.steps, note)
+            unas = UnasSearch(space, model, meter, data, aim_ms, settings.unas, run, constraints, ranks)
+            ranks.release()
+            yield from _steps(unas)
             selection = Selection()
             headroom = max(meter.headroom, 1 - aim_ms / budget.in_ms)
             final = enough_for(rule, budget)
-            for selection in select(unas.distribution, model, meter, budget.in_ms, unas.valid_losses, final, headroom):
+
+            def fits(path: ChoicePath) -> bool:
+                return all(each.fits(path) for each in constraints)
+
+            for selection in select(
+                unas.distribution,
+                model,
+                meter,
+                budget.in_ms,
+                unas.valid_losses,
+                final,
+                headroom,
+                fits if constraints else None,
+            ):
                 yield Step("measure candidates", len(selection.readings), len(selection.readings))
         return (yield from _finish(run, common, unas, selection, budget, begin))
+
+
+def _steps(unas: UnasSearch) -> Job[None]:
+    """All steps from where the search was."""
+    unas.resume()
+    for progress in unas.steps():
+        yield Step(progress.stage, progress.step, progress.steps, _note(progress.metrics) if progress.metrics else "")
 
 
 def _as_measured(settings: SearchSettings) -> Proxy:
@@ -181,7 +239,7 @@ def _finish(
     architecture = unas.space.architecture(path)
     network = unas.space.network(architecture)
     inherit(network, unas.supernet, path)
-    recalibrate(network, unas.data.train.x)
+    recalibrate(network, unas.data.train)
     recipe = Recipe(epochs=unas.config.finetune_epochs, lr=2e-3, seed=unas.config.seed)
     for metrics in train(network, unas.data.train, recipe, run, "finetune"):
         yield Step("fine-tune", metrics["epoch"], recipe.epochs)
@@ -206,6 +264,10 @@ def _finish(
         "percentile": budget.percentile,
         "confidence": budget.confidence,
         "feasible": selection.best is not None,
+        "limits": {
+            each.resource.name.replace(" ", "-"): {"limit": each.limit, "value": each.resource.value(path)}
+            for each in unas.constraints
+        },
         "valid_accuracy": accuracy(network, unas.data.valid),
         "candidates": len(selection.readings),
         "seconds": time.monotonic() - begin,
@@ -245,18 +307,22 @@ def _resolved(budget: Budget, model: LatencyModel) -> Budget:
     return budget.resolve(model.latency_ms(model.smallest), model.latency_ms(model.largest))
 
 
-def _aim(model: LatencyModel, budget: Budget) -> Job[float]:
-    """What predictions have to be below, so that networks are within the budget with the asked confidence."""
+def _notes(model: LatencyModel, budget: Budget) -> Job[None]:
+    """What the table leaves open."""
     if guessed := sum(model.table.origin(key) == REGRESSED for key in model.table.values):
         yield Step("search", 0, 1, f"{guessed} rows are predicted from the others: the interval is wider for them")
+    if math.isinf(model.upper(budget.confidence)) and not model.table.is_published:
+        networks = len(model.table.calibration.residuals)
+        yield Step(
+            "search", 0, 1, f"{networks} whole networks are too few for {budget.confidence:.0%} confidence: aiming "
+            "at the budget itself; unas-hw tables calibrate measures more"
+        )  # fmt: skip
+
+
+def _aim_ms(model: LatencyModel, budget: Budget) -> float:
+    """What predictions have to be below, so that networks are within the budget with the asked confidence."""
     upper = model.upper(budget.confidence)
     if math.isinf(upper):
-        networks = len(model.table.calibration.residuals)
-        if not model.table.is_published:
-            yield Step(
-                "search", 0, 1, f"{networks} whole networks are too few for {budget.confidence:.0%} confidence: aiming "
-                "at the budget itself; unas-hw tables calibrate measures more"
-            )  # fmt: skip
         return budget.in_ms
     # A slow machine may make even the fastest network uncertain; it is measured then.
     return max(min(budget.in_ms / upper, budget.in_ms), model.latency_ms(model.smallest))
@@ -265,10 +331,10 @@ def _aim(model: LatencyModel, budget: Budget) -> Job[float]:
 def _config(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
     space, data = setting.trained, setting.data
     return {
-        "method": "unas",
-        "space": space.name,
+        "space": space.origin,
         **shapes(space, setting.priced),
-        "dataset": str(Path(data.name).resolve()) if data.name != DIGITS else DIGITS,
+        "dataset": data.origin,
+        "data": data.describe(),
         "image_size": setting.image_size,
         "table": str(table.path.resolve()),
         "table_hash": table.hash,
@@ -276,6 +342,7 @@ def _config(settings: SearchSettings, setting: Proxy, table: LatencyTable, budge
         "budget_ms": budget.in_ms,
         "percentile": budget.percentile,
         "confidence": budget.confidence,
+        "limits": dict(settings.limits),
         **asdict(settings.unas),
     }
 
@@ -286,7 +353,11 @@ def _run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTa
         return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
     device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
     image = "x".join(map(str, config["input_shape"]))
-    stem = f"{config['space']}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}-s{settings.unas.seed}"
+    named = "" if settings.unas.method == "unas" else f"-{settings.unas.method}"
+    named += "".join(f"-{name}{text}" for name, text in settings.limits.items())
+    origin = config["space"]
+    space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
+    stem = f"{space}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}{named}-s{settings.unas.seed}"
     stem = stem.replace("%", "pct")
     for number in range(1, 1000):
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
@@ -298,8 +369,11 @@ def _run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTa
 
 def _note(metrics: dict[str, Any]) -> str:
     cost = "" if metrics["cost"] is None else f"cost {metrics['cost']:.3f}, "
+    warning = ""
+    if metrics["stage"] == "search" and (metrics["skipping"] or 0) > COLLAPSED:
+        warning = f"; collapsing? {metrics['skipping']:.0%} of the probability is on choices that learn nothing"
     return (
         f"epoch {metrics['epoch']} ({metrics['stage']}): {cost}expected {format_ms(metrics['expected_ms'])}, "
         f"mode {format_ms(metrics['mode_ms'])}, within budget {metrics['within_budget']:.0%}, "
-        f"multiplier {metrics['multiplier']:.2f}, {metrics['seconds']:.1f} s"
+        f"multiplier {metrics['multiplier']:.2f}, {metrics['seconds']:.1f} s{warning}"
     )

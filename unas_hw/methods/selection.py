@@ -17,6 +17,9 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import ANCHOR_MOVE, NetworkMeter, Reading
 
 CANDIDATES = 6
+LOOKED_AT = 400
+"""Networks of the latency's band of which those are taken that keep all other budgets."""
+DRAWS = 20_000
 ROUNDS = 4
 CHANCE = 2.0
 """Standard errors within which two validation losses do not differ (95%)."""
@@ -54,6 +57,7 @@ def select(
     losses: Callable[[Path], Tensor],
     rule: TimingRule,
     headroom: float = ANCHOR_MOVE,
+    fits: Callable[[Path], bool] | None = None,
 ) -> Iterator[Selection]:
     """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
@@ -70,16 +74,18 @@ def select(
         losses: ``(N,)`` validation losses of a network with the shared weights, one per image.
         rule: How long to measure.
         headroom: Share of the budget that is left for later measurements.
+        fits: Whether a network keeps all other budgets; None where there are none.
     """
     log_probs = [probs.detach().log() for probs in distribution.probs()]
     mode, selection = distribution.mode(), Selection()
     correction = 1.0
     for number in range(ROUNDS):
         top_ms = budget_ms / correction
-        neighbours = _candidates(model, log_probs, top_ms, headroom)
+        neighbours = _candidates(model, log_probs, top_ms, headroom, fits)
         least_ms = 0.0 if headroom else BAND * top_ms
         most_ms = top_ms * (1 - headroom)
         mode_may_fit = model.space.is_usable(mode) and least_ms <= model.latency_ms(mode) <= most_ms
+        mode_may_fit = mode_may_fit and (fits is None or fits(mode))
         paths = [mode, *neighbours] if mode_may_fit else neighbours
         paths = [path for path in dict.fromkeys(paths) if path not in selection.readings]
         if not paths:
@@ -87,7 +93,8 @@ def select(
         architectures = [model.space.architecture(path) for path in paths]
         readings = meter.measure(architectures, label="final", rule=rule)
         selection.readings.update(zip(paths, readings, strict=True))
-        fitting = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
+        within = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
+        fitting = [path for path in within if fits is None or fits(path)]
         selection.best = _best(fitting, losses, model) if fitting else None
         if not set(fitting).isdisjoint(neighbours):  # a mode that fits with room to spare leaves the budget unused
             break
@@ -113,13 +120,40 @@ def _best(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: Latenc
     return max(filter(as_good, paths), key=lambda path: (model.latency_ms(path), path))
 
 
-def _candidates(model: LatencyModel, log_probs: Sequence[Tensor], budget_ms: float, headroom: float) -> list[Path]:
+def _candidates(
+    model: LatencyModel,
+    log_probs: Sequence[Tensor],
+    budget_ms: float,
+    headroom: float,
+    fits: Callable[[Path], bool] | None,
+) -> list[Path]:
     """The most probable networks of the band; of the whole budget, then anything below, where the band is empty."""
     aim_ms = budget_ms * (1 - headroom)
     for low, high in ((BAND * aim_ms, aim_ms), (BAND * aim_ms, budget_ms), (0.0, budget_ms)):
         if low > model.latency_ms(model.largest):
             continue
-        paths = model.most_probable(log_probs, low, high, CANDIDATES)
+        if fits is None:
+            paths = model.most_probable(log_probs, low, high, CANDIDATES)
+        else:
+            paths = [path for path in model.most_probable(log_probs, low, high, LOOKED_AT) if fits(path)][:CANDIDATES]
+            paths = paths or _drawn(model, log_probs, low, high, fits)
         if paths:
             return paths
     return [model.smallest]
+
+
+def _drawn(
+    model: LatencyModel, log_probs: Sequence[Tensor], low_ms: float, high_ms: float, fits: Callable[[Path], bool]
+) -> list[Path]:
+    """Networks that the search itself would draw, where none of the most probable ones keeps every budget."""
+    rng = np.random.default_rng(0)
+    drawn = [rng.choice(len(each), DRAWS, p=np.exp(each.numpy()) / np.exp(each.numpy()).sum()) for each in log_probs]
+    paths_NG = np.unique(np.stack(drawn, 1), axis=0)
+    costs_ms = model.values(paths_NG)
+    paths_NG = paths_NG[(low_ms <= costs_ms) & (costs_ms <= high_ms) & model.space.usable(paths_NG)]
+    found = [tuple(path) for path in paths_NG.tolist() if fits(tuple(path))]
+
+    def probability(path: Path) -> float:
+        return sum(float(each[index]) for each, index in zip(log_probs, path, strict=True))
+
+    return sorted(found, key=lambda path: (-probability(path), path))[:CANDIDATES]

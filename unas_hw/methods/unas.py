@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -23,77 +23,27 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unas_hw.budget import Multiplier
-from unas_hw.data import Dataset, Split, batches
-from unas_hw.distribution import TAU, ArchitectureDistribution
-from unas_hw.estimators import Estimator, MovingAverage, find_estimator
+from unas_hw.data import Dataset, batches, in_order
+from unas_hw.distributed import ALONE, Ranks
+from unas_hw.distribution import ArchitectureDistribution, ArchSample
+from unas_hw.errors import MethodError
+from unas_hw.estimators import Estimator, find_estimator
+from unas_hw.estimators.diagnostics import BranchStatistics
+from unas_hw.estimators.table import Exact
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import NetworkMeter
-from unas_hw.objectives import Batch, Gap, LatencyExcess, TaskLoss
+from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.constraints import Constraint
+from unas_hw.objectives import LatencyExcess, TaskLoss
+from unas_hw.objectives.forms import FACTORS, FORMS, HINGE, LINEAR, has_logarithm, linear
 from unas_hw.optimizer_state import from_tensors, to_tensors
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.supernet import Path
 
-CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnasConfig:
-    """Hyper-parameters. Defaults suit minutes on a CPU; ``published_*`` below are the paper's.
-
-    Attributes:
-        warmup_epochs: Epochs in which only weights learn.
-        epochs: Epochs after them.
-        batch_size: Images a step.
-        w_lr, w_lr_min: Adam for the weights, cosine from one to the other.
-        w_decay, w_clip: Weight decay and gradient norm.
-        alpha_lr, alpha_lr_min: Adam for alpha.
-        tau: Temperature of the relaxation.
-        softening: eps of the distribution.
-        gap_weight, gap: lam and the reading of the generalization gap.
-        estimator: Of the task loss; the latency always uses the exact expectation with the measured residual.
-        train_choice: Weights learn from the sampled network z as well as from zeta. The paper trains zeta only, for
-            hundreds of epochs; in few, networks on their own stay so bad that they cannot be told apart.
-        measure_every: Steps between two measured networks.
-        multiplier_rate: Of the dual ascent.
-        finetune_epochs: Of the network that was found, on its own with the weights it shared, before it is reported.
-        seed: Of everything random.
-    """
-
-    warmup_epochs: int = 20
-    epochs: int = 6
-    batch_size: int = 64
-    w_lr: float = 6e-3
-    w_lr_min: float = 6e-4
-    w_decay: float = 3e-4
-    w_clip: float = 5.0
-    alpha_lr: float = 0.1
-    alpha_lr_min: float = 0.02
-    tau: float = TAU
-    softening: float = 0.0
-    gap_weight: float = 0.5
-    gap: Gap = "means"
-    estimator: str = "rebar"
-    train_choice: bool = True
-    measure_every: int = 10
-    multiplier_rate: float = 0.2
-    finetune_epochs: int = 8
-    seed: int = 0
-
-
-def published_imagenet_mbconv() -> UnasConfig:
-    """The paper's ProxylessNAS-space search on ImageNet (8 GPUs of 24 images each)."""
-    return UnasConfig(
-        warmup_epochs=20,
-        epochs=15,
-        batch_size=192,
-        w_lr=3e-4,
-        w_lr_min=1e-4,
-        alpha_lr=1e-3,
-        alpha_lr_min=3e-4,
-        softening=0.08,
-        train_choice=False,
-    )
+CHECKPOINT, METRICS, GRADIENTS = "checkpoint.safetensors", "metrics.jsonl", "gradients.jsonl"
+SKIPS = frozenset({"id", "skip_connect", "none"})
+"""Choices that learn nothing; a search that ends with little else has collapsed."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +68,11 @@ class UnasSearch:
         budget_ms: T.
         config: Hyper-parameters.
         run: Keeps checkpoints and metrics.
+        constraints: Other budgets that expectation and mode are brought below.
+        ranks: Processes that search together.
+
+    Raises:
+        EstimatorError, MethodError: If the settings cannot work together.
     """
 
     def __init__(
@@ -129,9 +84,12 @@ class UnasSearch:
         budget_ms: float,
         config: UnasConfig,
         run: Run,
+        constraints: Sequence[Constraint] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.space, self.model, self.data, self.budget_ms = space, model, data, budget_ms
-        self.config, self.run = config, run
+        self.config, self.run, self.meter, self.ranks = config, run, meter, ranks
+        self._check()
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.supernet = space.supernet()
@@ -140,19 +98,71 @@ class UnasSearch:
         self.w_optimizer = torch.optim.Adam(self.supernet.parameters(), config.w_lr, weight_decay=config.w_decay)
         self.alpha_optimizer = torch.optim.Adam(self.distribution.parameters(), config.alpha_lr, weight_decay=1e-6)
         self.multiplier = Multiplier(config.multiplier_rate)
-        self.task_baseline, self.residual_baseline = MovingAverage(), MovingAverage()
-        self.epoch = 0
-        self.task = TaskLoss(self.supernet, gap_weight=config.gap_weight, gap=config.gap)
-        self.excess = LatencyExcess(
-            model, budget_ms, lambda path: meter.measure([space.architecture(path)], label="search")[0].scaled_ms
+        self.constraints = tuple(constraints)
+        self.epoch = self.step = self.diagnosed = 0
+        self.task = TaskLoss(
+            self.supernet,
+            gap_weight=config.gap_weight,
+            gap=config.gap,
+            loss_on=config.loss_on,
+            duplicates=getattr(space, "duplicate_edges", None),
+            duplicates_weight=config.duplicates_weight,
+            before_pass=self._seed_pass,
+            ranks=ranks,
         )
-        self.task_estimator: Estimator = find_estimator(config.estimator, self.task)
-        self.latency_estimator: Estimator = find_estimator("exact", self.excess)
+        self.excess = LatencyExcess(model, budget_ms, self._measured_ms)
+        self.task_estimator = find_estimator(
+            config.estimator, self.task, tau=config.tau, tau_end=config.tau_end, count=config.architectures
+        )
+        self.latency_estimator = find_estimator(config.latency_estimator, self.excess, count=config.architectures)
+        shape = self.distribution.alpha.shape
+        self.branches = {"task": BranchStatistics(shape), "latency": BranchStatistics(shape)}
+
+    def _check(self) -> None:
+        config, count = self.config, self.config.architectures
+        if config.budget_form not in FORMS:
+            raise MethodError(
+                f"no form of the latency is called {config.budget_form!r}", mend=f"choose one of {', '.join(FORMS)}"
+            )
+        if (
+            has_logarithm(config.budget_form)
+            and min(self.budget_ms, self.model.latency_ms(self.model.smallest)) <= 1e-3
+        ):
+            raise MethodError(
+                f"the form {config.budget_form!r} takes the logarithm of microseconds, and networks take less than one",
+                mend="use --budget-form hinge",
+            )
+        if config.batch_size < count or len(self.data.valid) < count:
+            raise MethodError(
+                f"{count} architectures a step share {min(config.batch_size, len(self.data.valid))} images",
+                mend=f"add --batch-size {4 * count}, or draw fewer architectures",
+            )
+        if count % self.ranks.world:
+            raise MethodError(
+                f"{count} architectures a step cannot be shared among {self.ranks.world} processes",
+                mend=f"add --architectures {self.ranks.world * -(-count // self.ranks.world)}",
+            )
+
+    def _seed_pass(self, place: int) -> None:
+        """Dropout follows from the sample, so it is the same whichever process runs it."""
+        torch.manual_seed(hash((self.config.seed, self.epoch, self.step, place)) % 2**63)
+
+    def _measured_ms(self, path: tuple[int, ...]) -> float:
+        architecture = self.space.architecture(path)
+        first = self.ranks.first
+        seen = self.meter.measure([architecture], label="search")[0].scaled_ms if first else None
+        return self.ranks.from_first(seen)
 
     @property
     def epochs(self) -> int:
         """Of both kinds."""
         return self.config.warmup_epochs + self.config.epochs
+
+    @property
+    def _parts(self) -> dict[str, Estimator | BranchStatistics]:
+        """What has a state of its own."""
+        estimators = {"estimator.task": self.task_estimator, "estimator.latency": self.latency_estimator}
+        return estimators | {f"branch.{name}": branch for name, branch in self.branches.items()}
 
     def resume(self) -> None:
         """Goes back to the last checkpoint, if there is one; what came after it is forgotten."""
@@ -163,22 +173,25 @@ class UnasSearch:
             self.distribution.load_state_dict(_without(tensors, "distribution."))
             from_tensors(self.w_optimizer, "w", tensors)
             from_tensors(self.alpha_optimizer, "alpha", tensors)
-            self.multiplier.value = scalars["multiplier"]
-            self.task_baseline.value = scalars["task_baseline"]
-            self.residual_baseline.value = scalars["residual_baseline"]
-            self.epoch = scalars["epoch"]
-        self.run.keep_lines(METRICS, self.epoch)
+            for name, part in self._parts.items():
+                if state := _without(tensors, f"{name}."):
+                    part.load(state)
+            self.multiplier.value, *others = scalars["multipliers"]
+            for constraint, value in zip(self.constraints, others, strict=True):
+                constraint.multiplier.value = value
+            self.epoch, self.diagnosed = scalars["epoch"], scalars["diagnosed"]
+        if self.ranks.first:
+            self.run.keep_lines(METRICS, self.epoch)
+            self.run.keep_lines(GRADIENTS, self.diagnosed)
 
     def _save(self) -> None:
         tensors = {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         tensors |= {f"distribution.{name}": tensor for name, tensor in self.distribution.state_dict().items()}
         tensors |= to_tensors(self.w_optimizer, "w") | to_tensors(self.alpha_optimizer, "alpha")
-        scalars = {
-            "epoch": self.epoch,
-            "multiplier": self.multiplier.value,
-            "task_baseline": self.task_baseline.value,
-            "residual_baseline": self.residual_baseline.value,
-        }
+        for name, part in self._parts.items():
+            tensors |= {f"{name}.{key}": tensor for key, tensor in part.state().items()}
+        multipliers = [self.multiplier.value, *(each.multiplier.value for each in self.constraints)]
+        scalars = {"epoch": self.epoch, "diagnosed": self.diagnosed, "multipliers": multipliers}
         self.run.save_tensors(CHECKPOINT, tensors, scalars)
 
     def steps(self) -> Iterator[Progress]:
@@ -193,15 +206,17 @@ class UnasSearch:
                 valid = batches(self.data.valid, self.config.batch_size, generator)
                 losses = []
                 for step, images in enumerate(train):
+                    self.step = step
                     self._set_rates(self.epoch * len(train) + step, self.epochs * len(train))
-                    self.task.set_batches(_batch(images), _batch(valid[step % len(valid)]))
+                    self.task.set_batches(images, valid[step % len(valid)])
                     number = (self.epoch - self.config.warmup_epochs) * len(train) + step
                     losses.append(self._step(generator, number))
                     yield Progress(self._stage, self.epoch * len(train) + step + 1, self.epochs * len(train))
             stage, metrics = self._stage, self._metrics(losses)
             self.epoch += 1
-            self.run.append(METRICS, metrics)
-            self._save()
+            if self.ranks.first:
+                self.run.append(METRICS, metrics)
+                self._save()
             metrics = {**metrics, "seconds": time.monotonic() - begin}
             yield Progress(stage, self.epoch * len(train), self.epochs * len(train), metrics)
 
@@ -222,35 +237,81 @@ class UnasSearch:
 
     def _step(self, generator: torch.Generator, number: int) -> float:
         """One step; ``number`` is negative while warming up. Returns the task's cost."""
+        config, alpha = self.config, self.distribution.alpha
         self.w_optimizer.zero_grad(set_to_none=True)
-        self.alpha_optimizer.zero_grad(set_to_none=True)
-        estimator = self.task_estimator
-        sample = self.distribution.sample(1, generator=generator, tau=self.config.tau, coupling=estimator.coupling)
+        self.task.w_lr = self.w_optimizer.param_groups[0]["lr"]
+        steps = config.epochs * (len(self.data.train) // min(config.batch_size, len(self.data.train)))
+        progress = max(number, 0) / max(steps - 1, 1)
+        sample = self.task_estimator.draw(self.distribution, config.architectures, generator, progress)
         if number < 0:
             self.task.train_weights(sample)
             self._step_weights()
             return float("nan")
-        cost = estimator.loss(sample, self.task, self.distribution, self.task_baseline)
-        if self.config.train_choice or "relaxed" not in estimator.needs:
+        loss = self.task_estimator.loss(sample, self.task, self.distribution)
+        (task,) = torch.autograd.grad(loss, alpha, retain_graph=True)  # both losses share the sample
+        factor, latency_loss = self._latency(sample, number)
+        (latency,) = torch.autograd.grad(latency_loss, alpha)
+        value = self.task.value
+        if config.weights_from == "choice":
+            self.w_optimizer.zero_grad(set_to_none=True)  # what a relaxed pass has left there
+        if config.weights_from != "relaxed" or not self.task_estimator.needs & {"relaxed", "unrolled"}:
             self.task.train_weights(sample)
-        weight = self.multiplier.value
-        if number % self.config.measure_every == 0:
-            # The residual is seen every k steps only, so it counts k times: its mean stays what it is.
-            k = self.config.measure_every
-            latency = self.latency_estimator.loss(sample, self.excess, self.distribution, self.residual_baseline)
-            expected = self.excess.expected(self.distribution)
-            latency = expected + k * (latency - expected)
-        else:
-            latency = self.excess.expected(self.distribution)
-        (cost + weight * latency).backward()
+        alpha.grad = factor * task + latency
+        for name, gradient in (("task", factor * task), ("latency", latency)):
+            self.branches[name].add(gradient)
+        if (number + 1) % config.diagnose_every == 0:
+            self._diagnose(number)
         self.alpha_optimizer.step()
         self._step_weights()
-        self.multiplier.step(max(self._expected_ms(), self.model.latency_ms(self.distribution.mode())), self.budget_ms)
-        return float(cost.detach())
+        self._step_multipliers()
+        return value
+
+    def _latency(self, sample: ArchSample, number: int) -> tuple[float, Tensor]:
+        """What the task's gradient is multiplied by, and a scalar with the gradient of all budgets."""
+        probs, form = self.distribution.probs(), self.config.budget_form
+        others = sum((each.loss(probs) for each in self.constraints), torch.zeros((), dtype=torch.float64))
+        if form == HINGE:
+            return 1.0, others + self.multiplier.value * self._excess_loss(sample, number)
+        expected_ms = self.model.distribution(probs).expectation()
+        if form == LINEAR:
+            return 1.0, others + linear(expected_ms, self.budget_ms)
+        factor = FACTORS[form](expected_ms, self.budget_ms)
+        return float(factor.detach()), others + self.task.value * factor
+
+    def _excess_loss(self, sample: ArchSample, number: int) -> Tensor:
+        """Where networks are measured every k steps only, what is measured counts k times: so its mean stays."""
+        estimator, k = self.latency_estimator, self.config.measure_every
+        now = number % k == 0
+        if isinstance(estimator, Exact):
+            expected = self.excess.expected(self.distribution)
+            return expected + k * estimator.residual(sample, self.excess) if now else expected
+        if "discrete" not in estimator.needs:
+            return estimator.loss(sample, self.excess, self.distribution)
+        return k * estimator.loss(sample, self.excess, self.distribution) if now else 0.0 * sample.log_prob.sum()
+
+    def _diagnose(self, number: int) -> None:
+        line = {name: branch.report() for name, branch in self.branches.items()}
+        if self.ranks.first:
+            self.run.append(GRADIENTS, {"step": number + 1, "estimator": self.config.estimator, **line})
+        self.diagnosed += 1
 
     def _step_weights(self) -> None:
+        if self.ranks.world > 1:
+            weights = list(self.supernet.parameters())
+            used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.float32)
+            grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+            self.ranks.sum_([used, *grads])
+            for weight, grad, count in zip(weights, grads, used.tolist(), strict=True):
+                weight.grad = grad if count else None  # Adam leaves alone what nobody has used
         torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), self.config.w_clip)
         self.w_optimizer.step()
+
+    @torch.no_grad()
+    def _step_multipliers(self) -> None:
+        mode, probs = self.distribution.mode(), self.distribution.probs()
+        self.multiplier.step(max(self._expected_ms(), self.model.latency_ms(mode)), self.budget_ms)
+        for constraint in self.constraints:
+            constraint.step(probs, mode)
 
     @torch.no_grad()
     def _expected_ms(self) -> float:
@@ -258,8 +319,9 @@ class UnasSearch:
 
     @torch.no_grad()
     def _metrics(self, losses: list[float]) -> dict[str, Any]:
-        latency = self.model.distribution(self.distribution.probs())
-        mode = self.distribution.mode()
+        probs, mode, residual = self.distribution.probs(), self.distribution.mode(), self.latency_estimator
+        latency = self.model.distribution(probs)
+        logits = self.valid_logits(mode)
         searching = self.epoch >= self.config.warmup_epochs
         return {
             "epoch": self.epoch + 1,
@@ -269,29 +331,38 @@ class UnasSearch:
             "within_budget": float(latency.cdf(self.budget_ms)),
             "mode": str(self.space.architecture(mode)),
             "mode_ms": self.model.latency_ms(mode),
-            "mode_valid_loss": float(self.valid_losses(mode).mean()),
+            "mode_valid_loss": float(cross_entropy(logits, self.data.valid.y)),
+            "mode_valid_accuracy": float((logits.argmax(1) == self.data.valid.y).double().mean()),
             "entropy": float(self.distribution.entropy()),
             "multiplier": self.multiplier.value,
-            "residual": self.residual_baseline.value,
+            "residual": residual.baseline.value if isinstance(residual, Exact) else None,
+            "skipping": self._skipping(),
+            **{each.resource.name.replace(" ", "_"): each.describe(probs, mode) for each in self.constraints},
         }
+
+    def _skipping(self) -> float | None:
+        """Probability of choices that learn nothing, the mean over decisions that offer one; None where none does."""
+        pairs = zip(self.space.decisions, self.distribution.probs(), strict=True)
+        shares = [
+            sum(float(p) for name, p in zip(decision.choices, probs, strict=True) if name in SKIPS)
+            for decision, probs in pairs
+            if not SKIPS.isdisjoint(decision.choices)
+        ]
+        return sum(shares) / len(shares) if shares else None
 
     @torch.no_grad()
     def valid_logits(self, path: Path) -> Tensor:
         """``(N, classes)`` of the validation images, in batches of the size trained with (their statistics count)."""
         self.supernet.eval()  # no dropout; batch normalisation has no other mode here
         try:
-            parts = self.data.valid.x.split(max(self.config.batch_size, 64))
-            return torch.cat([self.supernet(part, path) for part in parts])
+            parts = in_order(self.data.valid, max(self.config.batch_size, 64))
+            return torch.cat([self.supernet(part.x, path) for part in parts])
         finally:
             self.supernet.train()
 
     def valid_losses(self, path: Path) -> Tensor:
         """``(N,)`` cross entropy of a network with the shared weights, one per validation image."""
         return cross_entropy(self.valid_logits(path), self.data.valid.y, reduction="none")
-
-
-def _batch(split: Split) -> Batch:
-    return Batch(split.x, split.y)
 
 
 def _without(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

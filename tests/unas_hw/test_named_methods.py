@@ -1,0 +1,141 @@
+"""Each method of the field is a configuration of one search: the table says which, and all of them run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from latency_tables.table import LatencyTable
+from profilers.registry import open_profiler
+from unas_hw.data import Dataset
+from unas_hw.errors import MethodError
+from unas_hw.latency_model import LatencyModel
+from unas_hw.meter import Meter
+from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.constraints import Constraint
+from unas_hw.methods.named import METHODS, configured
+from unas_hw.methods.unas import GRADIENTS, METRICS, UnasSearch
+from unas_hw.resources import Macs, Params
+from unas_hw.runs import RUNS, Run
+from unas_hw.spaces.chain import ChainSpace
+
+CONFIG = UnasConfig(warmup_epochs=0, epochs=2, batch_size=24, diagnose_every=2, multiplier_rate=1.0)
+TERMS = {
+    "unas": ("rebar", "train", 0.5, "both", "exact", "hinge"),
+    "darts": ("darts", "valid", 0.5, "relaxed", "expected", "hinge"),
+    "snas": ("gumbel", "train", 0.0, "relaxed", "expected", "hinge"),
+    "gdas": ("straight-through", "valid", 0.5, "choice", "expected", "hinge"),
+    "reinforce": ("reinforce", "valid", 0.5, "choice", "reinforce", "hinge"),
+    "proxylessnas": ("binary-gates", "valid", 0.5, "choice", "expected", "proxylessnas"),
+    "fbnet": ("gumbel", "valid", 0.5, "relaxed", "expected", "fbnet"),
+}
+
+
+def _search(
+    space: ChainSpace,
+    table: LatencyTable,
+    data: Dataset,
+    config: UnasConfig,
+    *,
+    share: float = 0.4,
+    constraints: tuple[Constraint, ...] = (),
+) -> UnasSearch:
+    run, model = Run.begin(RUNS / "one", {}), LatencyModel(space, table)
+    low, high = model.latency_ms(model.smallest), model.latency_ms(model.largest)
+    with open_profiler(table.header["device"]) as profiler:
+        meter = Meter(space, table, profiler, run=run)
+        search = UnasSearch(space, model, meter, data, low + share * (high - low), config, run, constraints)
+        for _ in search.steps():
+            pass
+    return search
+
+
+def test_the_table_is_that_of_the_documentation() -> None:
+    assert METHODS.keys() == TERMS.keys()
+    for name, terms in TERMS.items():
+        config = configured(name, UnasConfig())
+        seen = (config.estimator, config.loss_on, config.gap_weight, config.weights_from)
+        assert (*seen, config.latency_estimator, config.budget_form) == terms, name
+        assert config.method == name
+    for name in ("snas", "fbnet"):
+        config = configured(name, UnasConfig())
+        assert config.tau_end is not None and config.tau_end < config.tau
+    assert configured("unas", UnasConfig()) == UnasConfig()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_weights_and_architecture(
+    space: ChainSpace, table: LatencyTable, data: Dataset, method: str
+) -> None:
+    search = _search(space, table, data, configured(method, CONFIG))
+    lines = search.run.lines(METRICS)
+    assert len(lines) == 2 and all(line["cost"] > 0 for line in lines)
+    assert lines[-1]["mode_valid_loss"] > 0 and 0 <= lines[-1]["mode_valid_accuracy"] <= 1
+    assert bool((search.distribution.alpha != 0).any())
+    assert all(bool(value.isfinite().all()) for value in search.supernet.state_dict().values())
+    measured = search.run.lines(Meter.JOURNAL)
+    assert bool(measured) == (METHODS[method].get("latency_estimator") != "expected")
+
+
+@pytest.mark.parametrize("form", ["hinge", "mnasnet", "proxylessnas", "fbnet", "linear"])
+def test_every_form_of_the_latency_makes_networks_faster(
+    space: ChainSpace, table: LatencyTable, data: Dataset, form: str
+) -> None:
+    # Without a word of the task every form has only the latency to learn from.
+    config = replace(CONFIG, epochs=6, budget_form=form, latency_estimator="expected", gap_weight=0, w_lr=0, w_lr_min=0)
+    search = _search(space, table, data, config, share=0.05)
+    lines = search.run.lines(METRICS)
+    assert lines[-1]["expected_ms"] < lines[0]["expected_ms"]
+
+
+def test_other_budgets_are_kept_by_dual_variables_of_their_own(
+    space: ChainSpace, table: LatencyTable, data: Dataset
+) -> None:
+    params, macs = Params(space), Macs(space)
+
+    def limited(resource: Params | Macs, share: float) -> Constraint:
+        low, high = resource.value(resource.smallest), resource.value(resource.largest)
+        return Constraint(resource, low + share * (high - low), 2)
+
+    config = replace(CONFIG, epochs=12, latency_estimator="expected")
+    tight = _search(
+        space, table, data, config, share=1.2, constraints=tuple(limited(each, 0.2) for each in (params, macs))
+    )
+    first, last = (tight.run.lines(METRICS)[place] for place in (0, -1))
+    for name, constraint in zip(("params", "macs"), tight.constraints, strict=True):
+        assert last[name]["expected"] < first[name]["expected"]
+        assert last[name]["limit"] == constraint.limit
+        assert constraint.fits(params.smallest) and not constraint.fits(params.largest)
+    assert any(constraint.multiplier.value > 0 for constraint in tight.constraints)
+    assert tight.multiplier.value == 0  # of the latency, whose budget binds nothing
+
+
+def test_the_gradients_of_both_branches_are_watched(space: ChainSpace, table: LatencyTable, data: Dataset) -> None:
+    search = _search(space, table, data, replace(CONFIG, epochs=3))
+    lines = search.run.lines(GRADIENTS)
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    for line in lines:
+        assert line["task"]["variance"] > 0 and -1 <= line["task"]["cosine"] <= 1
+        assert line["latency"]["norm"] >= 0
+
+
+def test_the_probability_of_skipping_is_told(space: ChainSpace, table: LatencyTable, data: Dataset) -> None:
+    search = _search(space, table, data, CONFIG)
+    share = search.run.lines(METRICS)[-1]["skipping"]
+    offers = [g for g, decision in enumerate(space.decisions) if "id" in decision.choices]
+    probs = search.distribution.probs()
+    wanted = sum(float(probs[g][space.decisions[g].choices.index("id")]) for g in offers) / len(offers)
+    assert share == pytest.approx(wanted)
+
+
+def test_settings_that_contradict_each_other_are_refused(space: ChainSpace, table: LatencyTable, data: Dataset) -> None:
+    with pytest.raises(MethodError, match="no method is called 'dart'") as caught:
+        configured("dart", UnasConfig())
+    assert caught.value.mend == "did you mean 'darts'?"
+    with pytest.raises(MethodError, match="no form of the latency is called 'log'"):
+        _search(space, table, data, replace(CONFIG, budget_form="log"))
+    with pytest.raises(MethodError, match="share 2 images") as caught:
+        _search(space, table, data, replace(CONFIG, batch_size=2, architectures=3))
+    assert "--batch-size 12" in caught.value.mend
+    assert asdict(CONFIG)["method"] == "unas"

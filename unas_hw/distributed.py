@@ -1,0 +1,71 @@
+"""Ranks: processes that search together, started by ``torchrun`` or ``unas-hw search --gpus N``.
+
+All draw the same architectures from the same seed, each runs its part of them and of the images, and what they found is
+summed: losses and gradients in zeta, a few kilobytes, and once a step the gradients of the weights. So every process
+holds the same state, and a search does not depend on how many there are, but for rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``world`` of them; rank 0 measures, and writes files."""
+
+    rank: int
+    world: int
+    release: Callable[[], None] = lambda: None
+    """The first process calls it where the others, which wait until then, may begin."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that measures and writes."""
+        return self.rank == 0
+
+    def mine(self, count: int) -> range:
+        """Places of the samples that this process runs."""
+        return range(self.rank, count, self.world)
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Each tensor becomes the sum over all processes; one message for all of them."""
+        if self.world > 1 and tensors:
+            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            torch.distributed.all_reduce(flat)
+            for tensor, part in zip(tensors, flat.split([each.numel() for each in tensors]), strict=True):
+                tensor.copy_(part.reshape(tensor.shape))
+
+    def from_first(self, value: float | None) -> float:
+        """The number that the first process has."""
+        if self.world == 1:
+            assert value is not None
+            return value
+        told = torch.tensor([0.0 if value is None else value], dtype=torch.float64)
+        torch.distributed.broadcast(told, 0)
+        return float(told)
+
+
+ALONE = Ranks(0, 1)
+
+
+def join() -> Ranks:
+    """The processes that torchrun has started; a single one without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return ALONE
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # others wait while one profiles
+    return Ranks(torch.distributed.get_rank(), world)
+
+
+def leave() -> None:
+    """The inverse of ``join``."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

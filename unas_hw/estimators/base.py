@@ -1,0 +1,72 @@
+"""Estimator: a way to estimate ``grad E[cost(z)]`` in the logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unas_hw.distribution import TAU, ArchitectureDistribution, ArchSample
+from unas_hw.objectives import ObjectiveTerm
+
+
+class Estimator(ABC):
+    """Draws architectures, and turns what they cost into a scalar whose gradient in the logits is the estimate.
+
+    Attributes:
+        name: As in ``--estimator``.
+        needs: Values it asks of an objective, of ``ObjectiveTerm.gives``.
+        least: Architectures a step that it works with.
+        tau, tau_end: Temperature of the relaxation at the begin and the end of a search, exponential between them.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    least: ClassVar[int] = 1
+
+    def __init__(self, tau: float = TAU, tau_end: float | None = None) -> None:
+        self.tau = tau
+        self.tau_end = tau if tau_end is None else tau_end
+
+    def temperature(self, progress: float) -> float:
+        """Tau at this share of the search, 0 to 1."""
+        return float(self.tau * (self.tau_end / self.tau) ** progress)
+
+    def draw(
+        self,
+        distribution: ArchitectureDistribution,
+        count: int,
+        generator: torch.Generator | None = None,
+        progress: float = 0.0,
+    ) -> ArchSample:
+        """``count`` architectures, with the relaxation that ``loss`` needs."""
+        return distribution.sample(count, generator=generator, tau=self.temperature(progress), coupling="gumbel")
+
+    @abstractmethod
+    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
+        """Scalar whose gradient is the estimate, for samples of ``draw``."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it has learnt, for checkpoints."""
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of ``state``."""
+        assert not state
+
+
+def exact_gradient(distribution: ArchitectureDistribution, cost: Callable[[Tensor], Tensor]) -> Tensor:
+    """``(G, K)`` gradient of ``E[cost(z)]`` by enumeration, for spaces small enough; what estimators are held to.
+
+    Args:
+        distribution: Over at most some thousand architectures.
+        cost: From choices ``(B, G)`` to costs ``(B,)``.
+    """
+    choices = torch.cartesian_prod(*(torch.arange(count) for count in distribution.choices))
+    choices = choices.reshape(-1, len(distribution.choices))
+    expected = (distribution.log_prob(choices).exp() * cost(choices)).sum()
+    (gradient,) = torch.autograd.grad(expected, distribution.alpha)
+    return gradient

@@ -1,0 +1,47 @@
+"""DARTS: ``grad L(softmax(alpha))``, the mixture of all networks in the place of a sample; biased, without noise.
+
+Source: Liu, Simonyan & Yang, "DARTS: Differentiable Architecture Search", ICLR 2019 (arXiv 1806.09055), section 2.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from unas_hw.distribution import ArchitectureDistribution, ArchSample
+from unas_hw.estimators.base import Estimator
+from unas_hw.objectives import ObjectiveTerm
+
+
+class Darts(Estimator):
+    """First order: the weights are taken as they are."""
+
+    name = "darts"
+    needs = frozenset({"relaxed"})
+
+    def draw(
+        self,
+        distribution: ArchitectureDistribution,
+        count: int,
+        generator: torch.Generator | None = None,
+        progress: float = 0.0,
+    ) -> ArchSample:
+        sample = super().draw(distribution, count, generator, progress)
+        return replace(sample, relaxed=distribution.log_q().exp().expand_as(sample.relaxed))
+
+    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
+        return term.relaxed(sample).mean()
+
+
+@final
+class DartsSecondOrder(Darts):
+    """``grad L_val(w - xi grad_w L_train(w, alpha), alpha)``: through one step of the weights."""
+
+    name = "darts-second-order"
+    needs = frozenset({"unrolled"})
+
+    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
+        return term.unrolled(sample).mean()

@@ -1,0 +1,44 @@
+"""LatencyExcess: by how much a network is slower than the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from unas_hw.distribution import ArchitectureDistribution, ArchSample
+from unas_hw.latency_model import LatencyModel
+from unas_hw.objectives.base import ObjectiveTerm
+
+
+@final
+class LatencyExcess(ObjectiveTerm):
+    """``max(0, latency / T - 1)``: relative to the budget, so that one weight serves a phone and a GPU.
+
+    Args:
+        model: The table's latency of architectures.
+        budget_ms: T.
+        measure: Measured latency in milliseconds of a choice, at the table's speed; feeds the residual.
+    """
+
+    name = "the latency excess"
+    gives = frozenset({"discrete", "expected"})
+
+    def __init__(self, model: LatencyModel, budget_ms: float, measure: Callable[[tuple[int, ...]], float]) -> None:
+        self.model = model
+        self.budget_ms = budget_ms
+        self.measure = measure
+
+    def _excess(self, latencies_ms: Sequence[float]) -> Tensor:
+        return (torch.tensor(latencies_ms, dtype=torch.float64) / self.budget_ms - 1).clamp_min(0)
+
+    def discrete(self, sample: ArchSample) -> Tensor:
+        return self._excess([self.measure(path) for path in sample.paths()])
+
+    def table(self, sample: ArchSample) -> Tensor:
+        return self._excess([self.model.latency_ms(path) for path in sample.paths()])
+
+    def expected(self, distribution: ArchitectureDistribution) -> Tensor:
+        return self.model.distribution(distribution.probs()).hinge(self.budget_ms)

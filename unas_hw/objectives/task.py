@@ -1,0 +1,215 @@
+"""TaskLoss: cross entropy of the networks on training and validation images, with the generalization gap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
+
+from unas_hw.data import Batch
+from unas_hw.distributed import ALONE, Ranks
+from unas_hw.distribution import ArchSample
+from unas_hw.objectives.base import ObjectiveTerm
+from unas_hw.supernet import Path, Supernet
+
+Gap = Literal["means", "elementwise"]
+LossOn = Literal["train", "valid"]
+PERTURBATION = 0.01
+"""Norm of the change of the weights by which second-order DARTS takes a finite difference (its section 2.3)."""
+
+
+@final
+class TaskLoss(ObjectiveTerm):
+    """``L_train + lam * |L_val - L_train|`` (UNAS, equation 3), or ``L_val`` alone (DARTS and its kin).
+
+    B architectures share a step: each sees its part of the batch, one B-th. UNAS has one per minibatch for ImageNet and
+    one per image for CIFAR; B is between.
+
+    Args:
+        supernet: Shared weights.
+        gap_weight: lam, 0.5 as published; 0 leaves the validation batch unused.
+        gap: ``means``: difference of the means, as the text says. ``elementwise``: mean of the differences of
+            unrelated samples, as the released program does; it is positive even for equal distributions.
+        loss_on: ``valid``: ``L_val`` is the cost, and weights still learn from ``L_train``; there is no gap then.
+        duplicates: ``(G, K)`` relaxation to the number of pairs of equal edges, R(z); None where the space has none.
+        duplicates_weight: lam_a, 0.2 as published for the DARTS space.
+        before_pass: Called with a sample's place before its networks run: what is random in them follows from it.
+        ranks: Processes that share the B architectures among them.
+
+    Attributes:
+        value: Mean cost of the last step, relaxed where that was computed.
+        w_lr: Rate of the weights' step that second-order DARTS looks through.
+    """
+
+    name = "the task loss"
+    gives = frozenset({"discrete", "relaxed", "unrolled"})
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        *,
+        gap_weight: float,
+        gap: Gap,
+        loss_on: LossOn = "train",
+        duplicates: Callable[[Tensor], Tensor] | None = None,
+        duplicates_weight: float = 0.0,
+        before_pass: Callable[[int], None] = lambda place: None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.supernet = supernet
+        self.gap_weight = gap_weight if loss_on == "train" else 0.0
+        self.gap = gap
+        self.loss_on = loss_on
+        self.duplicates = duplicates if duplicates_weight else None
+        self.duplicates_weight = duplicates_weight
+        self.before_pass = before_pass
+        self.ranks = ranks
+        self.value = 0.0
+        self.w_lr = 0.0
+        self._weights = list(supernet.parameters())
+        self._batches: tuple[Batch, Batch] | None = None
+
+    def set_batches(self, train: Batch, valid: Batch) -> None:
+        """What the next values are computed on."""
+        self._batches = train, valid
+
+    def batches(self, place: int, count: int) -> tuple[Batch, Batch]:
+        """Training and validation images of sample ``place`` of ``count``; ``set_batches`` comes first."""
+        assert self._batches is not None
+        train, valid = self._batches
+        return _part(train, place, count), _part(valid, place, count)
+
+    def _losses(self, path: Path, batch: Batch) -> Tensor:
+        return cross_entropy(self.supernet(batch.x, path), batch.y, reduction="none")
+
+    def _gap(self, train: Tensor, valid: Tensor) -> Tensor:
+        if self.gap == "means":
+            return (valid.mean() - train.mean()).abs()
+        count = min(len(train), len(valid))
+        return (valid[:count] - train[:count]).abs().mean()
+
+    def _duplicates(self, path_GK: Tensor) -> Tensor:
+        return self.duplicates_weight * self.duplicates(path_GK) if self.duplicates else path_GK.new_zeros(())
+
+    @torch.no_grad()
+    def discrete(self, sample: ArchSample) -> Tensor:
+        paths, cost_B = sample.paths(), torch.zeros(len(sample.choice), dtype=torch.float64)
+        for place in self.ranks.mine(len(paths)):
+            path = paths[place]
+            self.before_pass(place)
+            train_batch, valid_batch = self.batches(place, len(paths))
+            if self.loss_on == "valid":
+                cost = self._losses(path, valid_batch).mean()
+            else:
+                train = self._losses(path, train_batch)
+                cost = train.mean()
+                if self.gap_weight:
+                    cost = cost + self.gap_weight * self._gap(train, self._losses(path, valid_batch))
+            onehot = one_hot(sample.choice[place], sample.relaxed.shape[-1]).double()
+            cost_B[place] = cost.double() + self._duplicates(onehot)
+        self.ranks.sum_([cost_B])
+        self.value = float(cost_B.mean())
+        return cost_B
+
+    def relaxed(self, sample: ArchSample) -> Tensor:
+        """As promised, and the gradients of ``L_train`` in the weights are added to their ``.grad``.
+
+        ``min_w L_train(w, zeta)`` needs the same pass, and the published order (alpha first, then w on the same
+        batch) changes neither expectation; one backward pass serves both.
+        """
+        return self._each(sample, self._relaxed)
+
+    def unrolled(self, sample: ArchSample) -> Tensor:
+        """``L_val(w - xi grad_w L_train(w, zeta), zeta)``, the weights as in ``relaxed``; xi is ``w_lr``.
+
+        The second derivative is a finite difference of gradients, as published.
+        """
+        return self._each(sample, self._unrolled)
+
+    def _each(self, sample: ArchSample, cost_of: Callable[[Tensor, int, int], tuple[Tensor, Tensor]]) -> Tensor:
+        zeta_BGK = sample.relaxed
+        cost_B, grad_BGK = zeta_BGK.new_zeros(len(zeta_BGK)), torch.zeros_like(zeta_BGK)
+        for place in self.ranks.mine(len(zeta_BGK)):
+            leaf = zeta_BGK[place].detach().to(self._weights[0].dtype).requires_grad_()
+            cost, leaf_grad = cost_of(leaf, place, len(zeta_BGK))
+            cost_B[place], grad_BGK[place] = cost.detach(), leaf_grad
+        self.ranks.sum_([cost_B, grad_BGK])
+        # The value of the cost, with its gradient in zeta: what lies between them is differentiated already.
+        cost_B = cost_B + ((zeta_BGK - zeta_BGK.detach()) * grad_BGK).sum((1, 2))
+        cost_B = cost_B + torch.stack([self._duplicates(zeta_GK) for zeta_GK in zeta_BGK])
+        self.value = float(cost_B.detach().mean())
+        return cost_B
+
+    def _relaxed(self, leaf: Tensor, place: int, count: int) -> tuple[Tensor, Tensor]:
+        train_batch, valid_batch = self.batches(place, count)
+        self.before_pass(place)
+        if self.loss_on == "train" and self.gap == "elementwise" and self.gap_weight:
+            train = self._losses(leaf, train_batch)
+            cost = train.mean() + self.gap_weight * self._gap(train, self._losses(leaf, valid_batch))
+            (leaf_grad,) = torch.autograd.grad(cost, leaf, retain_graph=True)
+            self._add_to_weights(torch.autograd.grad(train.mean(), self._weights), 1 / count)
+            return cost, leaf_grad
+        # Each backward pass ends before the next forward pass begins: only one of them is in memory.
+        cost = self._losses(leaf, train_batch).mean()
+        leaf_grad, *weight_grads = torch.autograd.grad(cost, [leaf, *self._weights])
+        self._add_to_weights(weight_grads, 1 / count)
+        if self.loss_on == "train" and not self.gap_weight:
+            return cost, leaf_grad
+        valid = self._losses(leaf, valid_batch).mean()
+        lam = self.gap_weight * torch.sign(valid.detach() - cost.detach()) if self.loss_on == "train" else 1.0
+        (valid_grad,) = torch.autograd.grad(valid, leaf)
+        return cost + lam * (valid - cost), (1 - lam) * leaf_grad + lam * valid_grad
+
+    def _unrolled(self, leaf: Tensor, place: int, count: int) -> tuple[Tensor, Tensor]:
+        train_batch, valid_batch = self.batches(place, count)
+        self.before_pass(place)
+
+        def zeta_gradient() -> Tensor:
+            self.before_pass(place)  # another dropout would drown the difference
+            (found,) = torch.autograd.grad(self._losses(leaf, train_batch).mean(), leaf)
+            return found
+
+        weight_grads = torch.autograd.grad(self._losses(leaf, train_batch).mean(), self._weights)
+        self._add_to_weights(weight_grads, 1 / count)
+        kept = [weight.detach().clone() for weight in self._weights]
+        try:
+            self._move(kept, weight_grads, -self.w_lr)
+            cost = self._losses(leaf, valid_batch).mean()
+            leaf_grad, *slopes = torch.autograd.grad(cost, [leaf, *self._weights])
+            norm = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
+            step = float(PERTURBATION / norm.clamp_min(1e-12))
+            self._move(kept, slopes, step)
+            above = zeta_gradient()
+            self._move(kept, slopes, -step)
+            below = zeta_gradient()
+        finally:
+            self._move(kept, slopes=kept, step=0.0)
+        return cost, leaf_grad - self.w_lr * (above - below) / (2 * step)
+
+    @torch.no_grad()
+    def _move(self, kept: Sequence[Tensor], slopes: Sequence[Tensor], step: float) -> None:
+        for weight, old, slope in zip(self._weights, kept, slopes, strict=True):
+            weight.copy_(old + step * slope)
+
+    def train_weights(self, sample: ArchSample) -> None:
+        """Adds the gradients of the choices' ``L_train``; for estimators that run no relaxation."""
+        paths = sample.paths()
+        for place in self.ranks.mine(len(paths)):
+            self.before_pass(place)
+            loss = self._losses(paths[place], self.batches(place, len(sample.choice))[0]).mean()
+            grads = torch.autograd.grad(loss, self._weights, allow_unused=True)
+            self._add_to_weights(grads, 1 / len(sample.choice))
+
+    def _add_to_weights(self, grads: Sequence[Tensor | None], share: float) -> None:
+        for weight, grad in zip(self._weights, grads, strict=True):
+            if grad is not None:
+                weight.grad = grad * share if weight.grad is None else weight.grad + grad * share
+
+
+def _part(batch: Batch, place: int, count: int) -> Batch:
+    if count == 1:
+        return batch
+    return Batch(batch.x.tensor_split(count)[place], batch.y.tensor_split(count)[place])
