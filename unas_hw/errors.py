@@ -5,10 +5,12 @@ UnasError
 ├── SpaceError                a space of the user's own that cannot be read or built
 ├── ArchitectureError         an architecture that the space does not have, or cannot be read
 ├── BudgetError               a budget that cannot be read
+├── MemoryBudgetError         a memory budget that no way of running a step keeps
 ├── DataError                 a data set that is not there or not of the expected form
 ├── AugmentationError         an augmentation that cannot be read
 ├── RecipeError               a recipe of training that is not there or cannot be
 ├── RunError                  a run folder that is missing, foreign or damaged
+├── ConfigurationError        a configuration file that cannot be read, or settings that do not exist
 ├── MethodError               no method of that name, or with settings that contradict each other
 ├── EstimatorError            an estimator that cannot work with these objectives
 └── ExportError               a format or an artifact that cannot be written or read
@@ -43,6 +45,10 @@ class BudgetError(UnasError, ValueError):
     misuse = True
 
 
+class MemoryBudgetError(UnasError):
+    """No way of running a step keeps the memory budget, or nothing here tells."""
+
+
 class DataError(UnasError):
     """A data set that is not there or does not have the expected form."""
 
@@ -61,6 +67,12 @@ class RecipeError(UnasError, ValueError):
 
 class RunError(UnasError):
     """A run folder that is missing, was made with other settings, or is damaged."""
+
+
+class ConfigurationError(UnasError, ValueError):
+    """A configuration file that cannot be read, an unknown setting, or a value of another type."""
+
+    misuse = True
 
 
 class MethodError(UnasError, LookupError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..configuring import configurable
 from ..terminal import (
     batch_option,
     emit,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@configurable()
 @space_option
 @click.option(
     "--device",

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..configuring import configurable, resolved, section_of
 from ..terminal import (
     BUDGET_NOT_MET,
     batch_option,
@@ -25,7 +26,14 @@ from ..terminal import (
 )
 
 
+def _hyper_parameters() -> type:
+    from unas_hw.methods.config import UnasConfig
+
+    return UnasConfig
+
+
 @click.command()
+@configurable("unas", _hyper_parameters)
 @click.option(
     "--latency-budget",
     required=True,
@@ -106,6 +114,10 @@ def command(
     told = {name: value for name, value in unas.items() if value is not None}
     if processes:
         told.setdefault("architectures", processes)
+    context = click.get_current_context()
+    hyper = configured(method, config_for(space))
+    hyper = replace(hyper, **section_of(context, "unas", type(hyper)))
+    hyper = replace(hyper, **told)
     settings = SearchSettings(
         budget=latency_budget,
         confidence=confidence,
@@ -117,7 +129,8 @@ def command(
         target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
         limits=limits,
         run=run,
-        unas=replace(configured(method, config_for(space)), **told),
+        unas=hyper,
+        told=resolved(context, "unas", hyper),
     )
     job = search(settings, timing_rule(rounds))
     if os.environ.get("RANK", "0") != "0":  # of several processes one reports

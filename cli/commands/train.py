@@ -6,10 +6,18 @@ from typing import Any
 
 import click
 
+from ..configuring import configurable, section_of
 from ..terminal import emit, follow, image_size_option, json_option, run_option, sheet
 
 
+def _hyper_parameters() -> type:
+    from unas_hw.training import Recipe
+
+    return Recipe
+
+
 @click.command()
+@configurable("training", _hyper_parameters)
 @run_option
 @click.option(
     "--recipe", metavar="NAME", default="short", show_default=True,
@@ -39,11 +47,12 @@ def command(run: str | None, recipe: str, as_json: bool, **told: Any) -> None:
     With --architecture, --space, --dataset or --image-size another network is trained, in a run folder of its own.
     """
     from unas_hw.jobs.train import Elsewhere, retrain
-    from unas_hw.training import Hardware, find_recipe
+    from unas_hw.training import Hardware, Recipe, find_recipe
 
     elsewhere = {name: told.pop(name) for name in ("architecture", "space", "dataset", "image_size", "name")}
     hardware = Hardware.choose(*(told.pop(name) for name in ("device", "bf16", "channels_last", "compile")))
-    found = find_recipe(recipe, **told)
+    changes = section_of(click.get_current_context(), "training", Recipe)
+    found = find_recipe(recipe, **changes | {name: value for name, value in told.items() if value is not None})
     if run is not None and elsewhere["architecture"] is not None:
         raise click.UsageError("--run and --architecture both say what is trained; --name is the new run's folder")
     other = Elsewhere(run=run, **elsewhere) if any(elsewhere.values()) else None

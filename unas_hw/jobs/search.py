@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from latency_tables.collect import quick
 from latency_tables.coverage import profiler_of
 from latency_tables.errors import TableError
@@ -19,6 +21,7 @@ from latency_tables.published import open_device
 from latency_tables.rows import ANCHOR, REGRESSED
 from latency_tables.table import LatencyTable
 from profilers.environment import changed
+from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from profilers.units import format_ms
 from unas_hw.budget import CONFIDENCE, Budget
@@ -61,6 +64,7 @@ class SearchSettings:
         limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
         run: Name of the run folder; by default made of the settings.
         unas: Hyper-parameters.
+        told: All of this as the command line had it; lies in the run folder as ``config.yaml``.
     """
 
     budget: str
@@ -74,6 +78,7 @@ class SearchSettings:
     limits: Mapping[str, str] = field(default_factory=dict)
     run: str | None = None
     unas: UnasConfig = field(default_factory=UnasConfig)
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
@@ -169,6 +174,8 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         )
         return {}
     run = Run.begin(path, config)
+    if settings.told:
+        write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(settings.told), sort_keys=False))
     with run.alone():
         if (run.path / RESULT).exists():
             yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
