@@ -137,7 +137,7 @@ def _typed(key: str, hint: Any, value: Any) -> Any:
     wanted = choices[0] if type(None) in choices else hint
     if value is None and type(None) in choices:
         return None
-    if wanted is float and not isinstance(value, bool):
+    if wanted is float and value is not None and not isinstance(value, bool):
         try:
             return float(value)
         except (TypeError, ValueError):
