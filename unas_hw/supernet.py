@@ -7,29 +7,91 @@ per decision (z of the paper), which runs a single candidate per layer.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import final
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unas_hw.ops.mbconv import MBConv
+from unas_hw.ops.mixed_mbconv import can_be_batched, weighted_sum
 
 Path = Tensor | Sequence[int]
 IDENTITY_DROPOUT = 0.1  # while searching only, so that skipping a layer is no free ride (UNAS, appendix)
 
 
 class Supernet(nn.Module):
-    """What a search trains: a module whose forward takes images and a path."""
+    """What a search trains: a module whose forward takes images and a path.
+
+    Attributes:
+        bf16: Passes run in bfloat16 where that is safe (autocast); weights, statistics and logits stay what they are.
+    """
+
+    bf16 = False
 
     @abstractmethod
     def forward(self, x: Tensor, path: Path) -> Tensor:
         """Logits ``(N, classes)`` of images ``(N, C, H, W)`` along the path."""
 
+    def __call__(self, x: Tensor, path: Path) -> Tensor:
+        if not self.bf16:
+            plain: Tensor = super().__call__(x, path)
+            return plain
+        with torch.autocast(x.device.type, torch.bfloat16):
+            logits: Tensor = super().__call__(x, path)
+        return logits.float()
+
     @abstractmethod
     def state_of(self, path: Sequence[int]) -> dict[str, Tensor]:
         """The weights of one network, by their names in that network; all but its running statistics."""
 
+    def mixed_ops(self) -> list[MixedOp]:
+        """All mixed operations."""
+        return [module for module in self.modules() if isinstance(module, MixedOp)]
+
+    def set_memory(self, *, recompute: bool, most: int | None = None) -> None:
+        """How relaxed passes save memory: see ``MixedOp``."""
+        for mixed in self.mixed_ops():
+            mixed.recompute, mixed.most = recompute, most
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within it passes have gradients in the path only; what would be for those of the weights is not computed.
+
+        ``torch.autograd.grad(loss, path)`` alone does not see to that where operations have gradients of their own. The
+        gradients are to be taken within it too.
+        """
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        for weight in weights:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in weights:
+                weight.requires_grad_()
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """``torch.compile`` for every candidate and every sum of candidates; pays on GPUs, after minutes.
+
+        By parts, since every path is another program: 21 layers of 7 choices have 168 parts and 10^17 paths.
+        """
+        for mixed in self.mixed_ops():
+            mixed.compile_parts(backend)
+
 
 class MixedOp(nn.Module):
-    """The candidates of one decision; ``weights @ candidates`` or a single one of them."""
+    """The candidates of one decision; ``weights @ candidates`` or a single one of them.
+
+    Attributes:
+        recompute: A relaxed pass keeps the input only, and computes the rest again for the gradients.
+        most: Candidates that a relaxed pass runs, those of the largest weights, which then sum to what all did. None
+            runs all: with fewer the gradient in the others' weights is zero, which biases every estimator.
+    """
+
+    recompute = False
+    most: int | None = None
 
     def __init__(self, candidates: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -40,10 +102,32 @@ class MixedOp(nn.Module):
         if isinstance(path, int):
             alone: Tensor = self.candidates[path](x)
             return alone
-        out: Tensor = path[0] * self.candidates[0](x)
-        for weight, candidate in zip(path[1:], self.candidates[1:], strict=False):
-            out = out + weight * candidate(x)
+        weights = path[: len(self.candidates)]
+        chosen = list(range(len(weights)))
+        if self.most is not None and self.most < len(chosen):
+            chosen = weights.detach().topk(self.most).indices.sort().values.tolist()
+            weights = weights * (weights.sum() / weights[chosen].sum().clamp_min(1e-12))
+        if self.recompute and torch.is_grad_enabled():
+            again: Tensor = checkpoint(self._mix, x, weights, chosen, use_reentrant=False)
+            return again
+        return self._mix(x, weights, chosen)
+
+    def _mix(self, x: Tensor, weights: Tensor, chosen: Sequence[int]) -> Tensor:
+        candidates = {j: self.candidates[j] for j in chosen}
+        blocks = {j: block for j, block in candidates.items() if isinstance(block, MBConv) and can_be_batched(block)}
+        parts = [weights[j] * candidate(x) for j, candidate in candidates.items() if j not in blocks]
+        if blocks:
+            parts.append(weighted_sum(x, [weights[j] for j in blocks], list(blocks.values())))
+        out: Tensor = parts[0]
+        for part in parts[1:]:
+            out = out + part
         return out
+
+    def compile_parts(self, backend: str) -> None:
+        """See ``Supernet``."""
+        self._mix = torch.compile(self._mix, backend=backend, dynamic=False)  # type: ignore[method-assign]
+        for candidate in self.candidates:
+            candidate.compile(backend=backend, dynamic=False)
 
 
 def keep_no_statistics(net: nn.Module) -> None:
@@ -72,6 +156,7 @@ class ChainSupernet(Supernet):
         keep_no_statistics(self)
 
     def forward(self, x: Tensor, path: Path) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
         decision = 0
         for layer in self.layers:
             if isinstance(layer, MixedOp):

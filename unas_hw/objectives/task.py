@@ -133,7 +133,7 @@ class TaskLoss(ObjectiveTerm):
         zeta_BGK = sample.relaxed
         cost_B, grad_BGK = zeta_BGK.new_zeros(len(zeta_BGK)), torch.zeros_like(zeta_BGK)
         for place in self.ranks.mine(len(zeta_BGK)):
-            leaf = zeta_BGK[place].detach().to(self._weights[0].dtype).requires_grad_()
+            leaf = zeta_BGK[place].detach().to(self._weights[0]).requires_grad_()
             cost, leaf_grad = cost_of(leaf, place, len(zeta_BGK))
             cost_B[place], grad_BGK[place] = cost.detach(), leaf_grad
         self.ranks.sum_([cost_B, grad_BGK])
@@ -158,9 +158,10 @@ class TaskLoss(ObjectiveTerm):
         self._add_to_weights(weight_grads, 1 / count)
         if self.loss_on == "train" and not self.gap_weight:
             return cost, leaf_grad
-        valid = self._losses(leaf, valid_batch).mean()
+        with self.supernet.frozen():
+            valid = self._losses(leaf, valid_batch).mean()
+            (valid_grad,) = torch.autograd.grad(valid, leaf)
         lam = self.gap_weight * torch.sign(valid.detach() - cost.detach()) if self.loss_on == "train" else 1.0
-        (valid_grad,) = torch.autograd.grad(valid, leaf)
         return cost + lam * (valid - cost), (1 - lam) * leaf_grad + lam * valid_grad
 
     def _unrolled(self, leaf: Tensor, place: int, count: int) -> tuple[Tensor, Tensor]:
@@ -206,7 +207,8 @@ class TaskLoss(ObjectiveTerm):
     def _add_to_weights(self, grads: Sequence[Tensor | None], share: float) -> None:
         for weight, grad in zip(self._weights, grads, strict=True):
             if grad is not None:
-                weight.grad = grad * share if weight.grad is None else weight.grad + grad * share
+                grad = grad if share == 1 else grad * share
+                weight.grad = grad if weight.grad is None else weight.grad + grad
 
 
 def _part(batch: Batch, place: int, count: int) -> Batch:
