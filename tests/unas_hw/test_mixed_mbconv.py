@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from unas_hw.ops import mixed_mbconv
+from unas_hw.ops.drop_path import set_drop_path
 from unas_hw.ops.mbconv import MBConv
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.supernet import MixedOp, Supernet, keep_no_statistics
@@ -49,6 +51,123 @@ def test_together_is_each_alone(
     for seen, expected in zip(torch.autograd.grad((ours * toward).sum(), inputs), wanted, strict=True):
         scale = float(expected.abs().max())  # sums over positions cancel: rounding is of their size
         torch.testing.assert_close(seen, expected, atol=atol * max(scale, 1.0), rtol=rtol)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(10**9, 10**9), (3 * 25 * 20, 10**9), (3 * 25 * 20, 0), (1, 0)])
+def test_pieces_and_what_is_kept_change_nothing(monkeypatch: pytest.MonkeyPatch, most: int, kept: int) -> None:
+    mixed = _mixed(8, 1, identity=True).double()
+    x = torch.randn(3, 8, 5, 5, dtype=torch.float64, requires_grad=True)
+    path = torch.softmax(torch.randn(7, dtype=torch.float64), 0).requires_grad_()
+    inputs: Sequence[Tensor] = [x, path, *mixed.parameters()]
+    plain = _alone(mixed, x, path)
+    wanted = torch.autograd.grad(plain.square().sum(), inputs)
+    before = x.detach().clone()
+    monkeypatch.setattr(mixed_mbconv, "is_quick", lambda x: True)  # the form for CPUs in doubles, too
+    monkeypatch.setattr(mixed_mbconv, "MOST_AT_ONCE", most)
+    monkeypatch.setattr(mixed_mbconv, "KEPT", kept)
+    ours = mixed(x, path)
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), inputs), wanted)
+    torch.testing.assert_close(x.detach(), before, atol=0, rtol=0)
+
+
+def test_layers_share_what_they_work_in_and_disturb_nobody(space: ChainSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x, path = space.supernet().eval(), torch.randn(16, 1, 8, 8), torch.full((3, 7), 1 / 7, requires_grad=True)
+    inputs = [path, *net.parameters()]
+    with torch.inference_mode():
+        net(x, path)
+    ours = net(x, path)
+    other = net(torch.randn(32, 1, 8, 8), path)  # between the two passes of the first, and larger
+    seen = torch.autograd.grad(ours.square().sum(), inputs)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(other.square().sum(), inputs))
+    monkeypatch.setattr(mixed_mbconv, "is_quick", lambda x: False)
+    plain = net(x, path)
+    torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+    for gradient, expected in zip(seen, torch.autograd.grad(plain.square().sum(), inputs), strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-3 * float(expected.abs().max().clamp_min(1)), rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the compiler
+def test_compiled_parts_give_the_same() -> None:
+    mixed, x = _mixed(8, 1, identity=False), torch.randn(4, 8, 5, 5, requires_grad=True)
+    mixed = MixedOp([mixed.candidates[0], mixed.candidates[3]])
+    path = torch.tensor([0.3, 0.7], requires_grad=True)
+    inputs = [x, path, *mixed.parameters()]
+    wanted, alone = torch.autograd.grad(mixed(x, path).square().sum(), inputs), mixed(x, 1)
+    mixed.compile_parts("aot_eager")
+    seen = torch.autograd.grad(mixed(x, path).square().sum(), inputs)
+    for gradient, expected in zip(seen, wanted, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-3 * float(expected.abs().max().clamp_min(1)), rtol=1e-3)
+    torch.testing.assert_close(mixed(x, 1), alone, atol=1e-4, rtol=1e-3)
+
+
+def _no_expansion(block: MBConv) -> None:
+    block.expand = nn.Identity()
+
+
+def _running_statistics(block: MBConv) -> None:
+    norm = block.get_submodule("project.bn")
+    assert isinstance(norm, nn.BatchNorm2d)
+    norm.running_mean = torch.zeros(8)
+
+
+def _drop_path(block: MBConv) -> None:
+    set_drop_path(block, 0.5)
+
+
+@pytest.mark.parametrize("change", [_no_expansion, _running_statistics, _drop_path])
+def test_blocks_of_another_kind_are_run_alone(change: Callable[[MBConv], None]) -> None:
+    block = MBConv(8, 8, kernel=3, expand=3, stride=1)
+    keep_no_statistics(block)
+    assert mixed_mbconv.can_be_batched(block)
+    change(block)
+    assert not mixed_mbconv.can_be_batched(block)
+
+
+def test_frozen_weights_get_no_gradients_that_would_be_thrown_away(
+    space: ChainSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("a gradient of the weights was computed")
+
+    net: Supernet = space.supernet()
+    path = torch.full((3, 7), 1 / 7, requires_grad=True)
+    monkeypatch.setattr(mixed_mbconv, "weight_gradient", refuse)
+    with net.frozen():
+        torch.autograd.grad(net(torch.randn(8, 1, 8, 8), path).square().sum(), path)
+    with pytest.raises(AssertionError, match="of the weights"):
+        torch.autograd.grad(net(torch.randn(8, 1, 8, 8), path).square().sum(), path)
+
+
+def test_what_is_recomputed_is_not_kept_and_drops_the_same(space: ChainSpace) -> None:
+    def run(recompute: bool) -> tuple[int, Tensor]:
+        net.set_memory(recompute=recompute)
+        kept: dict[int, int] = {}
+
+        def count(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = net(x, path).square().sum()
+        (gradient,) = torch.autograd.grad(loss, path)
+        return sum(kept.values()), gradient
+
+    net, path, x = space.supernet(), torch.full((3, 7), 1 / 7, requires_grad=True), torch.randn(64, 1, 8, 8)
+    (stored, wanted), (recomputed, seen) = run(False), run(True)
+    assert recomputed < 0.8 * stored
+    torch.testing.assert_close(seen, wanted)
+
+
+def test_bfloat16_is_for_the_passes_only(space: ChainSpace) -> None:
+    net, path, x = space.supernet().eval(), torch.full((3, 7), 1 / 7), torch.randn(16, 1, 8, 8)
+    exact = net(x, path)
+    net.bf16 = True
+    rounded = net(x, path)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert float((rounded - exact).norm() / exact.norm()) < 0.1
+    assert {weight.dtype for weight in net.parameters()} == {torch.float32}
 
 
 def test_frozen_weights_leave_the_gradient_of_the_path_as_it_is(space: ChainSpace) -> None:

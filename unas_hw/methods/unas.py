@@ -95,7 +95,9 @@ class UnasSearch:
             self.supernet = space.supernet()
         choices = [len(decision.choices) for decision in space.decisions]
         self.distribution = ArchitectureDistribution(choices, softening=config.softening)
-        self.w_optimizer = torch.optim.Adam(self.supernet.parameters(), config.w_lr, weight_decay=config.w_decay)
+        self.w_optimizer = torch.optim.Adam(
+            self.supernet.parameters(), config.w_lr, weight_decay=config.w_decay, fused=True
+        )
         self.alpha_optimizer = torch.optim.Adam(self.distribution.parameters(), config.alpha_lr, weight_decay=1e-6)
         self.multiplier = Multiplier(config.multiplier_rate)
         self.constraints = tuple(constraints)

@@ -41,8 +41,9 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def is_quick(x: Tensor) -> bool:
-    """Whether the forms for CPUs serve this tensor: the library knows no doubles, autocast not these functions."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    """Whether the forms for CPUs serve this tensor: the library knows no doubles, autocast and compilers not these."""
+    plain = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not plain
 
 
 class _Depthwise(torch.autograd.Function):
@@ -74,22 +75,25 @@ def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 def input_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """Gradient in the input ``x`` of ``depthwise``, of ``grad`` in its output; of x only the shape counts."""
-    return _gradients(grad, x, weight, stride, weight.shape[2] // 2, (True, False, False))[0]
+    padding = weight.shape[2] // 2
+    return _gradients(grad, x, weight, stride, (padding, padding), (True, False, False))[0]
 
 
 def weight_gradient(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
     """``(C, 1, kernel, kernel)``: gradient in the weights of ``depthwise``; tensors are best in ``channels_last``."""
     if kernel <= COLUMNS and min(x.shape[2:]) > SMALL:
         weight = x.new_empty(x.shape[1], 1, kernel, kernel)
-        return _gradients(grad, x, weight, stride, kernel // 2, (False, True, False))[1]
+        return _gradients(grad, x, weight, stride, (kernel // 2, kernel // 2), (False, True, False))[1]
     out = x.new_zeros(x.shape[1], 1, kernel, kernel)
     for rows in _parts(kernel, stride, x.shape[2], grad.shape[2], kernel):
         for columns in _parts(kernel, stride, x.shape[3], grad.shape[3], COLUMNS):
-            seen = x[:, :, rows.phase :: stride, columns.phase :: stride]
-            moved = pad(seen, (*columns.padding, *rows.padding)).contiguous(memory_format=NHWC)
+            moved = x[:, :, rows.phase :: stride, columns.phase :: stride]
+            if rows.padding != (0, 0) or columns.padding != (0, 0):
+                moved = pad(moved, (*columns.padding, *rows.padding))
+            moved = moved.contiguous(memory_format=NHWC)
             weight = x.new_empty(x.shape[1], 1, len(rows.taps), len(columns.taps))
             taps = (rows.taps, columns.taps)
-            part = _gradients(grad, moved, weight, 1, 0, (False, True, False))[1]
+            part = _gradients(grad, moved, weight, 1, (rows.left, columns.left), (False, True, False))[1]
             out[:, :, *(slice(each.start, each.stop, each.step) for each in taps)] = part
     return out
 
@@ -97,12 +101,13 @@ def weight_gradient(grad: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor
 @dataclass(frozen=True)
 class _Part:
     """Taps of a kernel along one axis, and what they see of the input: every stride-th position from ``phase`` on,
-    padded (or cut, where negative) so that a convolution of stride 1 without padding sees just that.
+    padded (or cut, where negative) so that a convolution of stride 1 sees just that, which pads both ends by ``left``.
     """
 
     taps: range
     phase: int
     padding: tuple[int, int]
+    left: int
 
 
 @lru_cache(maxsize=256)
@@ -110,21 +115,27 @@ def _parts(kernel: int, stride: int, size: int, out_size: int, most: int) -> lis
     """All taps that see more than padding, at most so many in a part."""
     first = max(0, kernel // 2 - stride * (out_size - 1))
     last = min(kernel - 1, kernel // 2 + size - 1)
+    by_library = stride == 1 and size >= kernel  # on smaller images it is slow
     parts = []
     for start in range(first, min(first + stride, last + 1)):
         same_phase = range(start, last + 1, stride)
-        for taps in (same_phase[begin : begin + most] for begin in range(0, len(same_phase), most)):
+        # A part in the middle needs no copy: what it sees is the input itself, padded at both ends by the same.
+        beside = (len(same_phase) - most) // 2 % most if by_library and len(same_phase) > most else 0
+        begins = [*([0] if beside else []), *range(beside, len(same_phase), most)]
+        for begin, end in zip(begins, [*begins[1:], len(same_phase)], strict=True):
+            taps = same_phase[begin:end]
             shift, phase = divmod(taps.start - kernel // 2, stride)
-            there = len(range(phase, size, stride))
-            parts.append(_Part(taps, phase, (-shift, out_size + len(taps) - 1 + shift - there)))
+            before, after = -shift, out_size + len(taps) - 1 + shift - len(range(phase, size, stride))
+            left = before if by_library and before == after > 0 else 0
+            parts.append(_Part(taps, phase, (before - left, after - left), left))
     return parts
 
 
 def _gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, mask: tuple[bool, bool, bool]
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], mask: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of a depthwise convolution, in its input and its weights, as far as the mask asks for them."""
     gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], x.shape[1], list(mask)
+        grad, x, weight, None, [stride] * 2, list(padding), [1, 1], False, [0, 0], x.shape[1], list(mask)
     )
     return gradients
