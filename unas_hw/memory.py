@@ -29,7 +29,7 @@ STEPS = 3
 
 
 @final
-class PeakMemory:
+class StepPeak:
     """Within it the peak of this process is counted anew, on a CPU only where Linux tells it.
 
     Args:
@@ -157,7 +157,7 @@ def measure(
         steps: To take the fastest of.
     """
     mode.apply(supernet)
-    memory = PeakMemory(next(supernet.parameters()).device)
+    memory = StepPeak(next(supernet.parameters()).device)
 
     def check(module: nn.Module, args: Any, out: Any) -> None:
         if memory.now() > limit_bytes:

@@ -31,7 +31,7 @@ from benchmarks.search.plain import PlainUnas  # noqa: E402
 from unas_hw.data import Batch  # noqa: E402
 from unas_hw.distribution import ArchitectureDistribution  # noqa: E402
 from unas_hw.estimators import find_estimator  # noqa: E402
-from unas_hw.memory import PeakMemory  # noqa: E402
+from unas_hw.memory import StepPeak  # noqa: E402
 from unas_hw.objectives import TaskLoss  # noqa: E402
 from unas_hw.spaces import find_space  # noqa: E402
 from unas_hw.spaces.chain import ChainSpace  # noqa: E402
@@ -87,7 +87,7 @@ def serve(words: argparse.Namespace) -> None:
     torch.set_num_threads(words.threads)
     space = find_space(words.space, image_shape=(3, words.size, words.size), classes=CLASSES, batch=words.batch)
     assert isinstance(space, ChainSpace)
-    with PeakMemory(words.device) as memory:
+    with StepPeak(words.device) as memory:
         if words.variant == "plain":
             step = plain_step(space, words)
         else:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unas_hw.errors import MemoryBudgetError
-from unas_hw.memory import CLEAR, Mode, PeakMemory, StepCost, fit, measure, modes
+from unas_hw.memory import CLEAR, Mode, StepCost, StepPeak, fit, measure, modes
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.supernet import Supernet
 
@@ -15,11 +15,11 @@ MB = 2**20
 
 
 def test_the_peak_is_that_since_it_is_looked_at() -> None:
-    with PeakMemory("cpu") as before:
+    with StepPeak("cpu") as before:
         begin = before.bytes()
         torch.ones(64 * MB)  # 256 MB, given back at once
         assert before.bytes() - begin > 200 * MB
-    with PeakMemory("cpu") as after:
+    with StepPeak("cpu") as after:
         assert after.bytes() - begin < 100 * MB
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unas_hw.distribution import TAU, ArchitectureDistribution, ArchSample
+from unas_hw.distribution import TAU, ArchitectureDistribution, ArchSample, Coupling
 from unas_hw.objectives import ObjectiveTerm
 
 
@@ -20,12 +21,14 @@ class Estimator(ABC):
         name: As in ``--estimator``.
         needs: Values it asks of an objective, of ``ObjectiveTerm.gives``.
         least: Architectures a step that it works with.
+        coupling: How zeta is drawn, see ``ArchitectureDistribution.sample``.
         tau, tau_end: Temperature of the relaxation at the begin and the end of a search, exponential between them.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
     least: ClassVar[int] = 1
+    coupling: ClassVar[Coupling] = "gumbel"
 
     def __init__(self, tau: float = TAU, tau_end: float | None = None) -> None:
         self.tau = tau
@@ -43,7 +46,14 @@ class Estimator(ABC):
         progress: float = 0.0,
     ) -> ArchSample:
         """``count`` architectures, with the relaxation that ``loss`` needs."""
-        return distribution.sample(count, generator=generator, tau=self.temperature(progress), coupling="gumbel")
+        tau = self.temperature(progress)
+        sample = distribution.sample(count, generator=generator, tau=tau, coupling=self.coupling)
+        return replace(sample, relaxed=self.relaxation(sample, distribution))
+
+    def relaxation(self, sample: ArchSample, distribution: ArchitectureDistribution) -> Tensor:
+        """``(B, G, K)``, what the networks are run with in the place of zeta."""
+        del distribution
+        return sample.relaxed
 
     @abstractmethod
     def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:

@@ -5,10 +5,8 @@ Source: Liu, Simonyan & Yang, "DARTS: Differentiable Architecture Search", ICLR 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import final
 
-import torch
 from torch import Tensor
 
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
@@ -22,15 +20,8 @@ class Darts(Estimator):
     name = "darts"
     needs = frozenset({"relaxed"})
 
-    def draw(
-        self,
-        distribution: ArchitectureDistribution,
-        count: int,
-        generator: torch.Generator | None = None,
-        progress: float = 0.0,
-    ) -> ArchSample:
-        sample = super().draw(distribution, count, generator, progress)
-        return replace(sample, relaxed=distribution.log_q().exp().expand_as(sample.relaxed))
+    def relaxation(self, sample: ArchSample, distribution: ArchitectureDistribution) -> Tensor:
+        return distribution.log_q().exp().expand_as(sample.relaxed)
 
     def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
         return term.relaxed(sample).mean()

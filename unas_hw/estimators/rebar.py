@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor
 
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
@@ -22,25 +21,13 @@ def rebar_loss(sample: ArchSample, cost_B: Tensor, relaxed_cost_B: Tensor) -> Te
     return reinforce_loss(sample, cost_B, relaxed_cost_B) + relaxed_cost_B.mean()
 
 
-class Coupled(Estimator):
-    """What draws with coupling ``rebar``: zeta's gradient has the correction (ii) added."""
-
-    def draw(
-        self,
-        distribution: ArchitectureDistribution,
-        count: int,
-        generator: torch.Generator | None = None,
-        progress: float = 0.0,
-    ) -> ArchSample:
-        return distribution.sample(count, generator=generator, tau=self.temperature(progress), coupling="rebar")
-
-
 @final
-class Rebar(Coupled):
+class Rebar(Estimator):
     """The relaxation of the same network is the control variate."""
 
     name = "rebar"
     needs = frozenset({"discrete", "relaxed"})
+    coupling = "rebar"
 
     def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
         return rebar_loss(sample, term.discrete(sample), term.relaxed(sample))

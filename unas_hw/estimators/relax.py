@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from unas_hw.distribution import TAU, ArchitectureDistribution, ArchSample
-from unas_hw.estimators.rebar import Coupled, rebar_loss
+from unas_hw.estimators.base import Estimator
+from unas_hw.estimators.rebar import rebar_loss
 from unas_hw.objectives import ObjectiveTerm
 from unas_hw.optimizer_state import from_tensors, to_tensors
 
@@ -22,11 +23,12 @@ WIDTH, RATE = 16, 0.01
 
 
 @final
-class Relax(Coupled):
+class Relax(Estimator):
     """The surrogate has one hidden layer, begins as zero (plain REINFORCE) and learns from every step."""
 
     name = "relax"
     needs = frozenset({"discrete"})
+    coupling = "rebar"
 
     def __init__(self, tau: float = TAU, tau_end: float | None = None) -> None:
         super().__init__(tau, tau_end)

@@ -9,10 +9,8 @@ gates, Cai, Zhu & Han, ProxylessNAS, ICLR 2019 (arXiv 1812.00332), section 3.2:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import final
 
-import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -27,17 +25,10 @@ class StraightThrough(Estimator):
     name = "straight-through"
     needs = frozenset({"relaxed"})
 
-    def draw(
-        self,
-        distribution: ArchitectureDistribution,
-        count: int,
-        generator: torch.Generator | None = None,
-        progress: float = 0.0,
-    ) -> ArchSample:
-        sample = super().draw(distribution, count, generator, progress)
+    def relaxation(self, sample: ArchSample, distribution: ArchitectureDistribution) -> Tensor:
         soft = self.backward_of(sample, distribution)
         hard = one_hot(sample.choice, soft.shape[-1]).to(soft.dtype)
-        return replace(sample, relaxed=hard + soft - soft.detach())
+        return hard + soft - soft.detach()
 
     def backward_of(self, sample: ArchSample, distribution: ArchitectureDistribution) -> Tensor:
         """s, ``(B, G, K)``."""
