@@ -110,6 +110,8 @@ def format_ms(ms: float) -> str:
     """Three digits and the unit that reads best: ``0.412 ms``, ``80.0 ms``, ``1.20 s``."""
     if ms >= 1000:
         return f"{ms / 1000:.2f} s"
+    if ms < 1e-4:
+        return f"{ms * 1e6:.2f} ns"
     digits = 1 if ms >= 10 else 2 if ms >= 1 else 3
     return f"{ms:.{digits}f} ms" if ms >= 0.01 else f"{ms * 1000:.2f} us"
 

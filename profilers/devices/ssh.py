@@ -222,11 +222,8 @@ class SshProfiler(AgentProfiler):
         if agent is not None:
             try:
                 agent.stdin.write_eof()  # the agent removes its files and ends
-                done = await asyncio.wait_for(agent.wait(), 10)
-                await asyncio.wait_for(self._listener, 10)
-                status = done.exit_status
-                if isinstance(done.stderr, bytes):  # what the listener had not taken yet
-                    self._said.extend(line for line in done.stderr.decode(errors="replace").splitlines() if line)
+                await asyncio.wait_for(self._listener, 10)  # first: waiting for the agent takes what is unread
+                status = (await asyncio.wait_for(agent.wait(), 10)).exit_status
             except (TimeoutError, asyncssh.Error, OSError):  # it is lost, and ends by itself when it sees that
                 agent.close()
         if connection is not None:

@@ -99,6 +99,7 @@ def test_any_text_is_a_positive_time_or_a_unit_error(text: str) -> None:
         (0.4123, "0.412 ms"),
         (0.01, "0.010 ms"),
         (0.004, "4.00 us"),
+        (2.4e-5, "24.00 ns"),
     ],
 )
 def test_a_time_is_written_in_the_unit_that_reads_best(ms: float, text: str) -> None:
