@@ -8,12 +8,21 @@ holds the same state, and a search does not depend on how many there are, but fo
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+PATIENCE = timedelta(days=1)
+"""All others wait while one profiles."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,35 @@ def join() -> Ranks:
     if world == 1:
         return ALONE
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=timedelta(days=1))  # others wait while one profiles
+        from torch.distributed.rendezvous import rendezvous  # what alone searches does without
+
+        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        fresh = _fresh(store, rank, world)
+        torch.distributed.init_process_group(backend, store=fresh, rank=rank, world_size=world, timeout=PATIENCE)
     return Ranks(torch.distributed.get_rank(), world)
+
+
+def _fresh(store: Store, rank: int, world: int) -> Store:
+    """A part of the store that only the processes of this start know.
+
+    What those of an earlier start left there, addresses that nobody listens at, is taken for today's otherwise, and
+    processes that torchrun has started again wait for ever. Its count of restarts cannot tell: machines count apart.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    mine = uuid4().hex
+    if rank == 0:
+        store.set("begin", mine)
+        # Who has seen that answers under it, and goes on when its own answer has arrived.
+        store.set(f"{mine}/go", " ".join(store.get(f"{mine}/{other}").decode() for other in range(1, world)))
+        return PrefixStore(mine, store)
+    while True:
+        begin = store.get("begin").decode()
+        store.set(f"{begin}/{rank}", mine)
+        if store.check([f"{begin}/go"]) and mine in store.get(f"{begin}/go").decode().split():
+            return PrefixStore(begin, store)
+        time.sleep(0.05)
 
 
 def leave() -> None:

@@ -68,6 +68,11 @@ def _hyper_parameters() -> type:
     "--gpus", "--processes", "processes", type=click.IntRange(1), metavar="N",
     help="Search in N processes of this machine, each with its own part of every step.",
 )  # fmt: skip
+@click.option("--train-on", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
+@click.option("--bf16/--no-bf16", default=None, help="Train with products in bfloat16; by default on a GPU.")
+@click.option("--compile/--no-compile", default=None, help="Train with torch.compile.  [default: no]")
+@click.option("--memory-budget", metavar="BYTES", help="What searching may take, such as 2GB: measured, then kept.")
+@click.option("--sampled-paths", is_flag=True, help="For that budget, run fewer candidates a step if it has to be.")
 @click.option("--measure-every", type=click.IntRange(1), metavar="STEPS", help="Steps between two measured networks.")
 @rounds_option
 @json_option
@@ -87,6 +92,11 @@ def command(
     rounds: int | None,
     method: str,
     processes: int | None,
+    train_on: str | None,
+    bf16: bool | None,
+    compile: bool | None,
+    memory_budget: str | None,
+    sampled_paths: bool,
     as_json: bool,
     **unas: Any,
 ) -> None:
@@ -95,6 +105,7 @@ def command(
     Uses the latency table that was profiled last for the space, and profiles this CPU first if there is none.
     Interrupted or killed, the same command goes on where it was. Exit code 3 if no network meets the budget.
     """
+    from profilers.units import parse_bytes
     from unas_hw.budget import LIMITS, Budget, parse_limit
 
     Budget.parse(latency_budget, confidence)  # before anything slow
@@ -102,14 +113,20 @@ def command(
     limits = {name: text for name, text in texts.items() if text is not None}
     for name, text in limits.items():
         parse_limit(name, text)
+    if memory_budget is not None:
+        parse_bytes(memory_budget)
+    if sampled_paths and memory_budget is None:
+        raise click.UsageError("--sampled-paths is for a search with --memory-budget")
     if processes and processes > 1 and "WORLD_SIZE" not in os.environ:
         raise SystemExit(_in_processes(processes))
     from latency_tables.home import Target
     from profilers.timing import timing_rule
     from unas_hw.jobs.proxy import config_for
-    from unas_hw.jobs.search import SearchSettings, search
+    from unas_hw.jobs.search import search
+    from unas_hw.jobs.search_settings import SearchSettings
     from unas_hw.methods.named import configured
     from unas_hw.progress import finish
+    from unas_hw.training import Hardware
 
     told = {name: value for name, value in unas.items() if value is not None}
     if processes:
@@ -130,6 +147,9 @@ def command(
         limits=limits,
         run=run,
         unas=hyper,
+        hardware=Hardware.choose(train_on, bf16, compile=bool(compile)),
+        memory_budget=memory_budget,
+        sampled_paths=sampled_paths,
         told=resolved(context, "unas", hyper),
     )
     job = search(settings, timing_rule(rounds))
@@ -148,7 +168,10 @@ def _in_processes(count: int) -> int:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
     program = [sys.executable, sys.argv[0], *sys.argv[1:]]
-    processes = [subprocess.Popen(program, env=os.environ | address | {"RANK": str(rank)}) for rank in range(count)]
+    processes = [
+        subprocess.Popen(program, env=os.environ | address | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(count)
+    ]
     try:
         return processes[0].wait()
     finally:
@@ -159,7 +182,7 @@ def _in_processes(count: int) -> int:
 
 
 def _lines(result: dict[str, Any]) -> str:
-    from profilers.units import format_ms
+    from profilers.units import format_bytes, format_ms
 
     budget = format_ms(result["budget_ms"])
     if result.get("unmet"):
@@ -176,12 +199,14 @@ def _lines(result: dict[str, Any]) -> str:
         name: f"{format_limit(name, each['value'])}, budget {format_limit(name, each['limit'])}"
         for name, each in result["limits"].items()
     }
+    memory = {"memory": f"{format_bytes(result['peak_bytes'])} at most while searching"} if result["peak_bytes"] else {}
     lines = {
         "architecture": result["architecture"],
         "predicted": format_ms(result["predicted_ms"]),
         "measured": measured(result),
         "budget": budget if result["feasible"] else f"{budget}, NOT MET; this is the nearest that was found",
         **limits,
+        **memory,
         "accuracy": f"{result['valid_accuracy']:.2%} on validation images; unas-hw train retrains it from scratch",
         "table": result["table"],
         "run": result["run"],

@@ -1,4 +1,6 @@
-"""Two processes find what one finds at the same total batch, to rounding; only the first writes and measures."""
+"""Two processes find what one finds at the same total batch, to rounding, even if one of them dies meanwhile; only the
+first writes and measures.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,10 @@ import torch
 from unas_hw.distributed import ALONE, Ranks, join
 
 SCRIPT = """
-import sys
+import os, signal, sys
 sys.path[:0] = [{root!r}]
-from unas_hw.jobs.search import SearchSettings, search
+from unas_hw.jobs.search import search
+from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.methods.config import UnasConfig
 from unas_hw.progress import finish
 from latency_tables.home import Target
@@ -24,18 +27,24 @@ from profilers.timing import timing_rule
 import torch, json
 torch.set_num_threads(1)
 unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=1000, architectures=2, weights_from="both")
-found = finish(search(SearchSettings(budget="50%", target=Target(device="sim:phone"), unas=unas, run=sys.argv[1]),
-    timing_rule(4)))
+job = search(SearchSettings(budget="50%", target=Target(device="sim:phone"), unas=unas, run=sys.argv[1]),
+    timing_rule(4))
+if sys.argv[2:] and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    for step in job:
+        if step.stage == "search" and step.done:
+            os.kill(os.getpid(), signal.SIGKILL)
+found = finish(job)
 if found:
     print(json.dumps(found))
 """
 
 
-def _search(tmp_path: Path, name: str, processes: int) -> Path:
+def _search(tmp_path: Path, name: str, processes: int, *, killed: bool = False) -> Path:
     script = tmp_path / "searching.py"
     script.write_text(SCRIPT.format(root=str(Path(__file__).parents[2])))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words = [sys.executable, *(launcher if processes > 1 else []), str(script), name]
+    launcher += ["--max-restarts", "1"] if killed else []
+    words = [sys.executable, *(launcher if processes > 1 else []), str(script), name, *(["killed"] if killed else [])]
     environment = os.environ | {"UNAS_HW_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -44,8 +53,8 @@ def _search(tmp_path: Path, name: str, processes: int) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    one, two = (_search(tmp_path, f"of-{count}", count) for count in (1, 2))
+def test_two_processes_find_what_one_finds_and_one_may_die_meanwhile(tmp_path: Path) -> None:
+    one, two = _search(tmp_path, "of-1", 1), _search(tmp_path, "of-2", 2, killed=True)  # torchrun starts both again
     lines = [[*map(json.loads, (run / "metrics.jsonl").read_text().splitlines())] for run in (one, two)]
     assert len(lines[0]) == len(lines[1]) == 2
     for left, right in zip(*lines, strict=True):

@@ -28,7 +28,8 @@ from unas_hw.jobs.artifact import open_run
 from unas_hw.jobs.export import export, verify
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.profile import plan, profile, space_for
-from unas_hw.jobs.search import SearchSettings, search
+from unas_hw.jobs.search import search
+from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.tables import space_of
 from unas_hw.jobs.train import retrain
 from unas_hw.jobs.validate import validate

@@ -26,7 +26,8 @@ from profilers.timing import TimingRule
 from unas_hw.errors import BudgetError, DataError, RunError, UnknownSpaceError
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.profile import profile
-from unas_hw.jobs.search import SearchSettings, search
+from unas_hw.jobs.search import search
+from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.selection import Selection, select
@@ -243,7 +244,8 @@ import json, sys
 from pathlib import Path
 import torch
 from profilers.timing import TimingRule
-from unas_hw.jobs.search import SearchSettings, search
+from unas_hw.jobs.search import search
+from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.methods.config import UnasConfig
 
 torch.set_num_threads(1)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from latency_tables.collect import quick
 from latency_tables.coverage import profiler_of
-from latency_tables.errors import TableError
-from latency_tables.home import ANY, Target, is_fetched, last_table, open_table
+from latency_tables.home import is_fetched, last_table, open_table
 from latency_tables.published import open_device
 from latency_tables.rows import ANCHOR, REGRESSED
 from latency_tables.table import LatencyTable
@@ -24,21 +21,23 @@ from profilers.environment import changed
 from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from profilers.units import format_ms
-from unas_hw.budget import CONFIDENCE, Budget
-from unas_hw.data import DIGITS, load_dataset
-from unas_hw.distributed import Ranks, join, leave
+from unas_hw.budget import Budget
+from unas_hw.data import load_dataset
+from unas_hw.distributed import ALONE, Ranks, join, leave
 from unas_hw.jobs.limits import constraints_of, said
+from unas_hw.jobs.memory import fit_memory, told_mode
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
 from unas_hw.jobs.proxy import STANDS_IN, Proxy, latency_of, proxy, published_table, refuse_percentile, shapes
+from unas_hw.jobs.search_settings import SearchSettings, config_of, run_path
 from unas_hw.latency_model import LatencyModel
+from unas_hw.memory import StepPeak
 from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
-from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.selection import Path as ChoicePath
 from unas_hw.methods.selection import Selection, select
 from unas_hw.methods.unas import UnasSearch
 from unas_hw.network import inherit, recalibrate, save_network
 from unas_hw.progress import Job, Step
-from unas_hw.runs import RUNS, Run
+from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.training import Recipe, accuracy, train
@@ -48,39 +47,6 @@ COLLAPSED = 0.7
 """Probability of choices that learn nothing from which a search is warned of."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """What a search is told; None means that it finds out.
-
-    Attributes:
-        budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network.
-        confidence: With which the network has to be within the budget.
-        space: Name; by default what suits the images.
-        dataset: ``digits`` or the path of an ``.npz``.
-        image_size: Pixels; as the images are by default.
-        batch: Images at a time that latencies are for.
-        table: Path or name of a table; by default the last profiled that has the operations ...
-        target: ... and is of this device, runtime, number of threads and precision.
-        limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
-        run: Name of the run folder; by default made of the settings.
-        unas: Hyper-parameters.
-        told: All of this as the command line had it; lies in the run folder as ``config.yaml``.
-    """
-
-    budget: str
-    confidence: float = CONFIDENCE
-    space: str | None = None
-    dataset: str = DIGITS
-    image_size: int | None = None
-    batch: int = 1
-    table: str | Path | None = None
-    target: Target = ANY
-    limits: Mapping[str, str] = field(default_factory=dict)
-    run: str | None = None
-    unas: UnasConfig = field(default_factory=UnasConfig)
-    told: Mapping[str, Any] = field(default_factory=dict)
-
-
 def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
     """Finds a network within the budget; profiles first where there is no table.
 
@@ -88,8 +54,9 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
 
     Returns:
         ``run``, ``space``, ``architecture``, ``table``, ``budget_ms``, ``predicted_ms``, ``measured_ms``,
-        ``latency_from``, ``feasible``, ``valid_accuracy``, ``limits``, ``seconds``; ``measured_ms`` is None and
-        ``latency_from`` is ``table`` where only a published table knows the device. For a budget that no network can
+        ``latency_from``, ``feasible``, ``valid_accuracy``, ``limits``, ``seconds``, ``peak_bytes`` (of
+        memory, where that has a budget); ``measured_ms`` is None and ``latency_from`` is ``table`` where only a
+        published table knows the device. For a budget that no network can
         meet ``feasible`` is false and ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has;
         ``unmet`` says which other budget it is.
     """
@@ -132,14 +99,14 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         yield Step("search", 0, 1, f"{STANDS_IN.format(table=table.header['device'])}; {setting}")
     asked, model = budget, LatencyModel(setting.priced, table, budget.percentile)
     budget = _resolved(asked, model)
-    begun = _run_path(settings, _config(settings, setting, table, budget), table)[1]
+    begun = run_path(settings, config_of(settings, setting, table, budget), table)[1]
     if not begun and not table.is_published and not is_fetched(table.path):
         # A search that was begun goes on with the table that it began with.
         table = yield from _todays(table, rule)
         model = LatencyModel(setting.priced, table, budget.percentile)
         budget = _resolved(asked, model)
     smallest_ms, largest_ms = model.latency_ms(model.smallest), model.latency_ms(model.largest)
-    common = {
+    common: dict[str, Any] = {
         "space": space.name,
         "table": str(table.path),
         "device": table.header["device"],
@@ -164,14 +131,19 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         }
     if largest_ms <= budget.in_ms:
         yield Step("search", 0, 1, f"{budget} binds nothing: the largest network takes {format_ms(largest_ms)}")
-    config = _config(settings, setting, table, budget)
-    path = _run_path(settings, config, table)[0]
+    config = config_of(settings, setting, table, budget)
+    path = run_path(settings, config, table)[0]
     aim_ms = _aim_ms(model, budget)
+    hardware = settings.hardware.of_process()
+
+    def unas_of(meter: NetworkMeter, ranks: Ranks) -> UnasSearch:
+        return UnasSearch(space, model, meter, data, aim_ms, settings.unas, run, constraints, ranks, hardware)
+
     if not ranks.first:
         run = Run.open(path)
-        yield from _steps(
-            UnasSearch(space, model, TableMeter(model), data, aim_ms, settings.unas, run, constraints, ranks)
-        )
+        unas = unas_of(TableMeter(model), ranks)
+        told_mode(run).apply(unas.supernet)
+        yield from _steps(unas)
         return {}
     run = Run.begin(path, config)
     if settings.told:
@@ -182,9 +154,16 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
             return run.read_json(RESULT)
         yield from _notes(model, budget)
         with _meter(space, model, budget, run) as meter:
-            unas = UnasSearch(space, model, meter, data, aim_ms, settings.unas, run, constraints, ranks)
+            if settings.memory_budget:
+                yield from fit_memory(
+                    run, lambda: unas_of(TableMeter(model), ALONE), settings.memory_budget, settings.sampled_paths
+                )
+            unas = unas_of(meter, ranks)
+            told_mode(run).apply(unas.supernet)
             ranks.release()
-            yield from _steps(unas)
+            with StepPeak(hardware.device) if settings.memory_budget else nullcontext() as peak:
+                yield from _steps(unas)
+                common["peak_bytes"] = peak.bytes() if peak else None
             selection = Selection()
             headroom = max(meter.headroom, 1 - aim_ms / budget.in_ms)
             final = enough_for(rule, budget)
@@ -333,45 +312,6 @@ def _aim_ms(model: LatencyModel, budget: Budget) -> float:
         return budget.in_ms
     # A slow machine may make even the fastest network uncertain; it is measured then.
     return max(min(budget.in_ms / upper, budget.in_ms), model.latency_ms(model.smallest))
-
-
-def _config(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
-    space, data = setting.trained, setting.data
-    return {
-        "space": space.origin,
-        **shapes(space, setting.priced),
-        "dataset": data.origin,
-        "data": data.describe(),
-        "image_size": setting.image_size,
-        "table": str(table.path.resolve()),
-        "table_hash": table.hash,
-        "budget": settings.budget,
-        "budget_ms": budget.in_ms,
-        "percentile": budget.percentile,
-        "confidence": budget.confidence,
-        "limits": dict(settings.limits),
-        **asdict(settings.unas),
-    }
-
-
-def _run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
-    """The run's folder, and whether a search was begun there."""
-    if settings.run is not None:
-        return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
-    device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
-    image = "x".join(map(str, config["input_shape"]))
-    named = "" if settings.unas.method == "unas" else f"-{settings.unas.method}"
-    named += "".join(f"-{name}{text}" for name, text in settings.limits.items())
-    origin = config["space"]
-    space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
-    stem = f"{space}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}{named}-s{settings.unas.seed}"
-    stem = stem.replace("%", "pct")
-    for number in range(1, 1000):
-        path = RUNS / (stem if number == 1 else f"{stem}-{number}")
-        begun = (path / "config.json").exists()
-        if not begun or Run.open(path).config == config:
-            return path, begun
-    raise TableError(f"a thousand runs are called {stem}", mend=f"rm -r {RUNS / stem}*")
 
 
 def _note(metrics: dict[str, Any]) -> str:

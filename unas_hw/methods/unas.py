@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unas_hw.budget import Multiplier
-from unas_hw.data import Dataset, batches, in_order
+from unas_hw.data import Batches, Dataset, batches, in_order
 from unas_hw.distributed import ALONE, Ranks
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
 from unas_hw.errors import MethodError
@@ -32,6 +32,7 @@ from unas_hw.estimators.diagnostics import BranchStatistics
 from unas_hw.estimators.table import Exact
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import NetworkMeter
+from unas_hw.methods.collapse import skipping
 from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.constraints import Constraint
 from unas_hw.objectives import LatencyExcess, TaskLoss
@@ -40,10 +41,9 @@ from unas_hw.optimizer_state import from_tensors, to_tensors
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.supernet import Path
+from unas_hw.training.hardware import Hardware
 
 CHECKPOINT, METRICS, GRADIENTS = "checkpoint.safetensors", "metrics.jsonl", "gradients.jsonl"
-SKIPS = frozenset({"id", "skip_connect", "none"})
-"""Choices that learn nothing; a search that ends with little else has collapsed."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class UnasSearch:
         run: Keeps checkpoints and metrics.
         constraints: Other budgets that expectation and mode are brought below.
         ranks: Processes that search together.
+        hardware: What the supernet is trained on; alpha, a few hundred numbers, stays on the CPU.
 
     Raises:
         EstimatorError, MethodError: If the settings cannot work together.
@@ -86,13 +87,18 @@ class UnasSearch:
         run: Run,
         constraints: Sequence[Constraint] = (),
         ranks: Ranks = ALONE,
+        hardware: Hardware | None = None,
     ) -> None:
         self.space, self.model, self.data, self.budget_ms = space, model, data, budget_ms
         self.config, self.run, self.meter, self.ranks = config, run, meter, ranks
+        self.hardware = hardware or Hardware()
         self._check()
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.supernet = space.supernet()
+            self.supernet = self.hardware.ready(space.supernet())  # the same weights on every device
+        self.supernet.bf16 = self.hardware.bf16
+        if self.hardware.compile:
+            self.supernet.compile_parts()
         choices = [len(decision.choices) for decision in space.decisions]
         self.distribution = ArchitectureDistribution(choices, softening=config.softening)
         self.w_optimizer = torch.optim.Adam(
@@ -152,6 +158,7 @@ class UnasSearch:
     def _measured_ms(self, path: tuple[int, ...]) -> float:
         architecture = self.space.architecture(path)
         first = self.ranks.first
+        self.hardware.synchronize()  # what the device still computes would slow what is measured
         seen = self.meter.measure([architecture], label="search")[0].scaled_ms if first else None
         return self.ranks.from_first(seen)
 
@@ -204,8 +211,7 @@ class UnasSearch:
             with torch.random.fork_rng():
                 torch.manual_seed(hash((self.config.seed, self.epoch)) % 2**63)
                 generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.epoch)
-                train = batches(self.data.train, self.config.batch_size, generator)
-                valid = batches(self.data.valid, self.config.batch_size, generator)
+                train, valid = self._batches(generator)
                 losses = []
                 for step, images in enumerate(train):
                     self.step = step
@@ -221,6 +227,28 @@ class UnasSearch:
                 self._save()
             metrics = {**metrics, "seconds": time.monotonic() - begin}
             yield Progress(stage, self.epoch * len(train), self.epochs * len(train), metrics)
+
+    def _batches(self, generator: torch.Generator) -> tuple[Batches, Batches]:
+        size, device = self.config.batch_size, self.hardware.device
+        # Training images are asked for one after the other; of the others each may be asked for at any time.
+        train = batches(self.data.train, size, generator, prefetch=self.hardware.is_gpu, device=device)
+        return train, batches(self.data.valid, size, generator, device=device)
+
+    def rehearse(self) -> Callable[[], None]:
+        """A whole step, with the same images each time; what it changes stays changed, so not of a search that counts.
+
+        Raises:
+            DataError: If images are damaged.
+        """
+        generator = torch.Generator().manual_seed(self.config.seed)
+        train, valid = self._batches(generator)
+        self.task.set_batches(train[0], valid[0])
+
+        def step() -> None:
+            with torch.random.fork_rng():
+                self._step(generator, 0)
+
+        return step
 
     @property
     def _stage(self) -> str:
@@ -301,6 +329,7 @@ class UnasSearch:
         if self.ranks.world > 1:
             weights = list(self.supernet.parameters())
             used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.float32)
+            used = used.to(self.hardware.device)  # one message, and NCCL sends what lies on a GPU
             grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
             self.ranks.sum_([used, *grads])
             for weight, grad, count in zip(weights, grads, used.tolist(), strict=True):
@@ -338,27 +367,17 @@ class UnasSearch:
             "entropy": float(self.distribution.entropy()),
             "multiplier": self.multiplier.value,
             "residual": residual.baseline.value if isinstance(residual, Exact) else None,
-            "skipping": self._skipping(),
+            "skipping": skipping(self.space, probs),
             **{each.resource.name.replace(" ", "_"): each.describe(probs, mode) for each in self.constraints},
         }
-
-    def _skipping(self) -> float | None:
-        """Probability of choices that learn nothing, the mean over decisions that offer one; None where none does."""
-        pairs = zip(self.space.decisions, self.distribution.probs(), strict=True)
-        shares = [
-            sum(float(p) for name, p in zip(decision.choices, probs, strict=True) if name in SKIPS)
-            for decision, probs in pairs
-            if not SKIPS.isdisjoint(decision.choices)
-        ]
-        return sum(shares) / len(shares) if shares else None
 
     @torch.no_grad()
     def valid_logits(self, path: Path) -> Tensor:
         """``(N, classes)`` of the validation images, in batches of the size trained with (their statistics count)."""
         self.supernet.eval()  # no dropout; batch normalisation has no other mode here
         try:
-            parts = in_order(self.data.valid, max(self.config.batch_size, 64))
-            return torch.cat([self.supernet(part.x, path) for part in parts])
+            parts = in_order(self.data.valid, max(self.config.batch_size, 64), device=self.hardware.device)
+            return torch.cat([self.supernet(part.x, path).cpu() for part in parts])
         finally:
             self.supernet.train()
 

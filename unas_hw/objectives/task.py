@@ -150,11 +150,12 @@ class TaskLoss(ObjectiveTerm):
             train = self._losses(leaf, train_batch)
             cost = train.mean() + self.gap_weight * self._gap(train, self._losses(leaf, valid_batch))
             (leaf_grad,) = torch.autograd.grad(cost, leaf, retain_graph=True)
-            self._add_to_weights(torch.autograd.grad(train.mean(), self._weights), 1 / count)
+            self._add_to_weights(torch.autograd.grad(train.mean(), self._weights, allow_unused=True), 1 / count)
             return cost, leaf_grad
-        # Each backward pass ends before the next forward pass begins: only one of them is in memory.
+        # Each backward pass ends before the next forward pass begins: only one of them is in memory. Weights go unused
+        # where fewer candidates than all are run.
         cost = self._losses(leaf, train_batch).mean()
-        leaf_grad, *weight_grads = torch.autograd.grad(cost, [leaf, *self._weights])
+        leaf_grad, *weight_grads = torch.autograd.grad(cost, [leaf, *self._weights], allow_unused=True)
         self._add_to_weights(weight_grads, 1 / count)
         if self.loss_on == "train" and not self.gap_weight:
             return cost, leaf_grad
@@ -173,13 +174,15 @@ class TaskLoss(ObjectiveTerm):
             (found,) = torch.autograd.grad(self._losses(leaf, train_batch).mean(), leaf)
             return found
 
-        weight_grads = torch.autograd.grad(self._losses(leaf, train_batch).mean(), self._weights)
+        weight_grads = torch.autograd.grad(
+            self._losses(leaf, train_batch).mean(), self._weights, materialize_grads=True
+        )
         self._add_to_weights(weight_grads, 1 / count)
         kept = [weight.detach().clone() for weight in self._weights]
         try:
             self._move(kept, weight_grads, -self.w_lr)
             cost = self._losses(leaf, valid_batch).mean()
-            leaf_grad, *slopes = torch.autograd.grad(cost, [leaf, *self._weights])
+            leaf_grad, *slopes = torch.autograd.grad(cost, [leaf, *self._weights], materialize_grads=True)
             norm = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
             step = float(PERTURBATION / norm.clamp_min(1e-12))
             self._move(kept, slopes, step)

@@ -6,13 +6,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from profilers.errors import MissingDependencyError, MissingDeviceError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class Hardware:
             is_gpu and bool(tools) if compile is None else compile,
         )
 
+    def of_process(self) -> Hardware:
+        """With this process's own GPU, where torchrun has started several on this machine."""
+        return replace(self, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}") if self.device == "cuda" else self
+
     @property
     def is_gpu(self) -> bool:
         return self.device.startswith("cuda")
@@ -93,13 +100,23 @@ class Hardware:
             torch.manual_seed(seed)
             yield
 
+    def ready(self, network: Network) -> Network:
+        """The network, moved to this device and into the order that is wanted."""
+        network.to(self.device)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        return network
+
+    def synchronize(self) -> None:
+        """Waits until the device has done all it was told to do."""
+        if self.is_gpu:
+            torch.cuda.synchronize(self.device)
+
     @contextmanager
     def holding(self, network: nn.Module) -> Iterator[None]:
         """Within it the network is on this device, in the order that is wanted; afterwards as it was."""
         home = Hardware.of(network).device
-        network.to(self.device)
-        if self.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+        self.ready(network)
         try:
             yield
         finally:

@@ -1,0 +1,101 @@
+"""What a search is told, and the run folder that this names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from latency_tables.errors import TableError
+from latency_tables.home import ANY, Target
+from latency_tables.table import LatencyTable
+from unas_hw.budget import CONFIDENCE, Budget
+from unas_hw.data import DIGITS
+from unas_hw.jobs.proxy import Proxy, shapes
+from unas_hw.methods.config import UnasConfig
+from unas_hw.runs import RUNS, Run
+from unas_hw.training import Hardware
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """What a search is told; None means that it finds out.
+
+    Attributes:
+        budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network.
+        confidence: With which the network has to be within the budget.
+        space: Name; by default what suits the images.
+        dataset: ``digits`` or the path of an ``.npz``.
+        image_size: Pixels; as the images are by default.
+        batch: Images at a time that latencies are for.
+        table: Path or name of a table; by default the last profiled that has the operations ...
+        target: ... and is of this device, runtime, number of threads and precision.
+        limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
+        run: Name of the run folder; by default made of the settings.
+        unas: Hyper-parameters.
+        hardware: What the supernet is trained on.
+        memory_budget: Of a step of the search, such as ``2GB``; any by default.
+        sampled_paths: Whether a step that keeps no such budget otherwise may run fewer candidates, which biases it.
+        told: All of this as the command line had it; lies in the run folder as ``config.yaml``.
+    """
+
+    budget: str
+    confidence: float = CONFIDENCE
+    space: str | None = None
+    dataset: str = DIGITS
+    image_size: int | None = None
+    batch: int = 1
+    table: str | Path | None = None
+    target: Target = ANY
+    limits: Mapping[str, str] = field(default_factory=dict)
+    run: str | None = None
+    unas: UnasConfig = field(default_factory=UnasConfig)
+    hardware: Hardware = field(default_factory=Hardware)
+    memory_budget: str | None = None
+    sampled_paths: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
+    """What lies in the run folder as ``config.json``: a run with another is another run."""
+    space, data = setting.trained, setting.data
+    return {
+        "space": space.origin,
+        **shapes(space, setting.priced),
+        "dataset": data.origin,
+        "data": data.describe(),
+        "image_size": setting.image_size,
+        "table": str(table.path.resolve()),
+        "table_hash": table.hash,
+        "budget": settings.budget,
+        "budget_ms": budget.in_ms,
+        "percentile": budget.percentile,
+        "confidence": budget.confidence,
+        "limits": dict(settings.limits),
+        "bf16": settings.hardware.bf16,
+        "memory_budget": settings.memory_budget,
+        "sampled_paths": settings.sampled_paths,
+        **asdict(settings.unas),
+    }
+
+
+def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
+    """The run's folder, and whether a search was begun there."""
+    if settings.run is not None:
+        return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
+    device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
+    image = "x".join(map(str, config["input_shape"]))
+    named = "" if settings.unas.method == "unas" else f"-{settings.unas.method}"
+    named += "".join(f"-{name}{text}" for name, text in settings.limits.items())
+    origin = config["space"]
+    space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
+    stem = f"{space}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}{named}-s{settings.unas.seed}"
+    stem = stem.replace("%", "pct")
+    for number in range(1, 1000):
+        path = RUNS / (stem if number == 1 else f"{stem}-{number}")
+        begun = (path / "config.json").exists()
+        if not begun or Run.open(path).config == config:
+            return path, begun
+    raise TableError(f"a thousand runs are called {stem}", mend=f"rm -r {RUNS / stem}*")
