@@ -225,10 +225,13 @@ def _finish(
     architecture = unas.space.architecture(path)
     network = unas.space.network(architecture)
     inherit(network, unas.supernet, path)
-    recalibrate(network, unas.data.train)
+    with unas.hardware.holding(network):
+        recalibrate(network, unas.data.train)
     recipe = Recipe(epochs=unas.config.finetune_epochs, lr=2e-3, seed=unas.config.seed)
-    for metrics in train(network, unas.data.train, recipe, run, "finetune"):
+    for metrics in train(network, unas.data.train, recipe, run, "finetune", unas.hardware):
         yield Step("fine-tune", metrics["epoch"], recipe.epochs)
+    with unas.hardware.holding(network):
+        valid_accuracy = accuracy(network, unas.data.valid)
     save_network(run, "weights.safetensors", network)
     run.write_json(
         ARCHITECTURE,
@@ -254,7 +257,7 @@ def _finish(
             each.resource.name.replace(" ", "-"): {"limit": each.limit, "value": each.resource.value(path)}
             for each in unas.constraints
         },
-        "valid_accuracy": accuracy(network, unas.data.valid),
+        "valid_accuracy": valid_accuracy,
         "candidates": len(selection.readings),
         "seconds": time.monotonic() - begin,
     }

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -63,7 +63,10 @@ class Hardware:
         kind, _, number = name.partition(":")
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if name != "cpu" and (kind != "cuda" or not (number or "0").isdigit() or int(number or 0) >= gpus):
-            raise MissingDeviceError(f"torch has no device {device!r} here, {gpus} GPUs", mend="add --device cpu")
+            raise MissingDeviceError(
+                f"torch has no device {device!r} here, {gpus} GPUs",
+                mend="say cpu: train --device cpu, search --train-on cpu",
+            )
         is_gpu = kind == "cuda"
         tools = find_spec("triton") if is_gpu else any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))
         if compile and not tools:
@@ -78,8 +81,15 @@ class Hardware:
         )
 
     def of_process(self) -> Hardware:
-        """With this process's own GPU, where torchrun has started several on this machine."""
-        return replace(self, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}") if self.device == "cuda" else self
+        """With this process's own GPU, where torchrun has started several on this machine.
+
+        Raises:
+            MissingDeviceError: If there are fewer GPUs than processes.
+        """
+        if self.device != "cuda":
+            return self
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return Hardware.choose(own, self.bf16, self.channels_last, self.compile)
 
     @property
     def is_gpu(self) -> bool:
