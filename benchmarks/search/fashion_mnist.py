@@ -32,18 +32,20 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
 
 from benchmarks.commands import unas_hw
 from benchmarks.report import keep
 from latency_tables.table import LatencyTable
-from unas_hw.data import Dataset, idx, load_dataset
+from unas_hw.data import Dataset, idx, in_order, load_dataset
 from unas_hw.data.pixels import Memory
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
 from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.named import configured
-from unas_hw.methods.unas import UnasSearch
+from unas_hw.methods.unas import CHECKPOINT, UnasSearch
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
@@ -163,6 +165,32 @@ def largest_path(model: LatencyModel, budget_ms: float) -> tuple[int, ...]:
     return model.most_probable(scores, 0.0, budget_ms, 1)[0]
 
 
+@torch.no_grad()
+def rank_correlation(plan: Plan, space: SearchSpace, seed: int, rows: list[dict[str, Any]]) -> float:
+    """Spearman's, over the random networks, of the validation loss with the weights that a UNAS search shared and of
+    the error that each network has after a training of its own; 1 if the shared weights rank as training does.
+    """
+    saved = Run.open(plan.folder / "runs" / f"unas-{seed}").load_tensors(CHECKPOINT)
+    assert saved is not None
+    supernet = space.supernet()
+    prefix = "supernet."
+    supernet.load_state_dict({name.removeprefix(prefix): t for name, t in saved[0].items() if name.startswith(prefix)})
+    supernet.eval()
+    valid = load_dataset(str(plan.images), seed=seed).valid
+    losses = []
+    for row in rows:
+        choices = zip(space.decisions, space.parse(row["architecture"]).choices, strict=True)
+        path = tuple(decision.choices.index(choice) for decision, choice in choices)
+        logits = torch.cat([supernet(part.x, path) for part in in_order(valid, 64)])
+        losses.append(float(cross_entropy(logits, valid.y)))
+    return rank_correlated(losses, [-row["test_accuracy"] for row in rows])
+
+
+def rank_correlated(left: list[float], right: list[float]) -> float:
+    """Spearman's correlation."""
+    return float(pd.Series(left).rank().corr(pd.Series(right).rank()))
+
+
 def summary(rows: list[dict[str, Any]], plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
     """Means by group; how far UNAS is above the random ones."""
     groups: dict[str, list[float]] = {}
@@ -250,10 +278,18 @@ def main() -> None:
                     f"{row['group']} {row['seed']}: {row['test_accuracy']:.2%}, {row['macs'] / 1e6:.2f}M MACs, {spent}",
                     flush=True,
                 )
+        random = [row for row in rows if row["group"] == "random"]
+        if random:
+            seeds = [row["seed"] for row in rows if row["group"] == "unas"]
+            facts["rank_correlation_of_shared_loss"] = [rank_correlation(plan, space, each, random) for each in seeds]
+            accuracies = [row["test_accuracy"] for row in random]
+            facts["rank_correlation_of_macs"] = rank_correlated([row["macs"] for row in random], accuracies)
+            keep(words.name, summary(rows, plan, facts))
         total = summary(rows, plan, facts)
         for group, each in total["groups"].items():
             print(f"{group:10} {each['mean']:.2%}, standard error {each['standard_error'] or math.nan:.2%}")
-        print(total.get("unas_above_random"))
+        for name in ("unas_above_random", "rank_correlation_of_shared_loss", "rank_correlation_of_macs"):
+            print(name, total.get(name))
 
 
 if __name__ == "__main__":
