@@ -1,4 +1,4 @@
-"""An optimiser's state as named tensors, for checkpoints without pickles."""
+"""State as named tensors, an optimiser's too, for checkpoints without pickles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix.``, by the rest of their names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def to_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
@@ -17,8 +23,7 @@ def to_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tenso
 def from_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of ``to_tensors``, for an optimiser of the same parameters."""
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            _, index, slot = name.split(".")
-            state.setdefault(int(index), {})[slot] = value
+    for name, value in under(tensors, prefix).items():
+        index, slot = name.split(".")
+        state.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -46,6 +46,7 @@ from unas_hw.meter import TableMeter
 from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.named import configured
 from unas_hw.methods.unas import CHECKPOINT, UnasSearch
+from unas_hw.optimizer_state import under
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
@@ -173,8 +174,7 @@ def rank_correlation(plan: Plan, space: SearchSpace, seed: int, rows: list[dict[
     saved = Run.open(plan.folder / "runs" / f"unas-{seed}").load_tensors(CHECKPOINT)
     assert saved is not None
     supernet = space.supernet()
-    prefix = "supernet."
-    supernet.load_state_dict({name.removeprefix(prefix): t for name, t in saved[0].items() if name.startswith(prefix)})
+    supernet.load_state_dict(under(saved[0], "supernet"))
     supernet.eval()
     valid = load_dataset(str(plan.images), seed=seed).valid
     losses = []

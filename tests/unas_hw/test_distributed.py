@@ -33,6 +33,8 @@ if sys.argv[2:] and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTA
     for step in job:
         if step.stage == "search" and step.done:
             os.kill(os.getpid(), signal.SIGKILL)
+if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "1":
+    open(f"restarted-{{os.environ['RANK']}}", "w").close()
 found = finish(job)
 if found:
     print(json.dumps(found))
@@ -46,7 +48,7 @@ def _search(tmp_path: Path, name: str, processes: int, *, killed: bool = False) 
     launcher += ["--max-restarts", "1"] if killed else []
     words = [sys.executable, *(launcher if processes > 1 else []), str(script), name, *(["killed"] if killed else [])]
     environment = os.environ | {"UNAS_HW_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (found,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return tmp_path / str(found["run"])
@@ -55,6 +57,7 @@ def _search(tmp_path: Path, name: str, processes: int, *, killed: bool = False) 
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds_and_one_may_die_meanwhile(tmp_path: Path) -> None:
     one, two = _search(tmp_path, "of-1", 1), _search(tmp_path, "of-2", 2, killed=True)  # torchrun starts both again
+    assert {path.name for path in tmp_path.glob("restarted-*")} == {"restarted-0", "restarted-1"}
     lines = [[*map(json.loads, (run / "metrics.jsonl").read_text().splitlines())] for run in (one, two)]
     assert len(lines[0]) == len(lines[1]) == 2
     for left, right in zip(*lines, strict=True):

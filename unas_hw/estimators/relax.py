@@ -17,7 +17,7 @@ from unas_hw.distribution import TAU, ArchitectureDistribution, ArchSample
 from unas_hw.estimators.base import Estimator
 from unas_hw.estimators.rebar import rebar_loss
 from unas_hw.objectives import ObjectiveTerm
-from unas_hw.optimizer_state import from_tensors, to_tensors
+from unas_hw.optimizer_state import from_tensors, to_tensors, under
 
 WIDTH, RATE = 16, 0.01
 
@@ -46,9 +46,7 @@ class Relax(Estimator):
             self.surrogate = nn.Sequential(hidden, nn.Tanh(), out)
             self.optimizer = torch.optim.Adam(self.surrogate.parameters(), RATE)
             if self._loaded:
-                prefix = "surrogate."
-                named = {name.removeprefix(prefix): t for name, t in self._loaded.items() if name.startswith(prefix)}
-                self.surrogate.load_state_dict(named)
+                self.surrogate.load_state_dict(under(self._loaded, "surrogate"))
                 from_tensors(self.optimizer, "adam", self._loaded)
         return self.surrogate
 

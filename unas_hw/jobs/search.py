@@ -56,9 +56,9 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
         ``run``, ``space``, ``architecture``, ``table``, ``budget_ms``, ``predicted_ms``, ``measured_ms``,
         ``latency_from``, ``feasible``, ``valid_accuracy``, ``limits``, ``seconds``, ``peak_bytes`` (of
         memory, where that has a budget); ``measured_ms`` is None and ``latency_from`` is ``table`` where only a
-        published table knows the device. For a budget that no network can
-        meet ``feasible`` is false and ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has;
-        ``unmet`` says which other budget it is.
+        published table knows the device. For a budget that no network can meet ``feasible`` is false and
+        ``space_min_ms``, ``space_median_ms``, ``space_max_ms`` say what the space has; ``unmet`` says which other
+        budget it is.
     """
     ranks, released = join(), False
 

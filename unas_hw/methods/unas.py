@@ -37,7 +37,7 @@ from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.constraints import Constraint
 from unas_hw.objectives import LatencyExcess, TaskLoss
 from unas_hw.objectives.forms import FACTORS, FORMS, HINGE, LINEAR, has_logarithm, linear
-from unas_hw.optimizer_state import from_tensors, to_tensors
+from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.supernet import Path
@@ -178,12 +178,12 @@ class UnasSearch:
         saved = self.run.load_tensors(CHECKPOINT)
         if saved is not None:
             tensors, scalars = saved
-            self.supernet.load_state_dict(_without(tensors, "supernet."))
-            self.distribution.load_state_dict(_without(tensors, "distribution."))
+            self.supernet.load_state_dict(under(tensors, "supernet"))
+            self.distribution.load_state_dict(under(tensors, "distribution"))
             from_tensors(self.w_optimizer, "w", tensors)
             from_tensors(self.alpha_optimizer, "alpha", tensors)
             for name, part in self._parts.items():
-                if state := _without(tensors, f"{name}."):
+                if state := under(tensors, name):
                     part.load(state)
             self.multiplier.value, *others = scalars["multipliers"]
             for constraint, value in zip(self.constraints, others, strict=True):
@@ -384,7 +384,3 @@ class UnasSearch:
     def valid_losses(self, path: Path) -> Tensor:
         """``(N,)`` cross entropy of a network with the shared weights, one per validation image."""
         return cross_entropy(self.valid_logits(path), self.data.valid.y, reduction="none")
-
-
-def _without(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
