@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @final
 class TensorRt(Runtime):
-    """ONNX files, of which an engine is built where they are loaded."""
+    """ONNX files, of which an engine is built where they are loaded; engines that were built before (``.engine``)."""
 
     engine = "tensorrt"
     suffix = ".onnx"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -36,14 +37,45 @@ class TorchRuntime(Runtime):
         return "float32" if precision == "tf32" else precision
 
     def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
-        import torch
+        write_program(module, shape, path, self.stored(precision))
 
-        content, what = io.BytesIO(), f"{type(module).__name__} cannot be exported"
-        mend = "see what torch.export takes: https://docs.pytorch.org/docs/stable/export.html"
-        dtype = getattr(torch, self.stored(precision))
-        if dtype is not torch.float32:
-            module = copy.deepcopy(module).to(dtype)
-        with warnings.catch_warnings(), refused(what, mend=mend):
-            warnings.simplefilter("ignore")
-            torch.export.save(torch.export.export(module.eval(), (torch.zeros(shape, dtype=dtype),)), content)
-        write_atomic(path, content.getvalue())
+
+def write_program(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    path: Path,
+    precision: str = "float32",
+    *,
+    batches: tuple[int, int] | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Writes an exported program.
+
+    Args:
+        module: Takes one tensor and returns one; of 32 bits, and left as it is.
+        shape: Of the input, batch first.
+        path: Of the file; replaced at once or left as it was.
+        precision: ``float16`` and ``bfloat16`` are the types of weights, input and output.
+        batches: The smallest and the largest batch that it takes; that of the shape by default.
+        extra: Texts by name that lie in the file.
+
+    Raises:
+        ConversionError: If the module cannot be exported.
+        FileError: If the file cannot be written.
+    """
+    import torch
+
+    content, what = io.BytesIO(), f"{type(module).__name__} cannot be exported"
+    mend = "see what torch.export takes: https://docs.pytorch.org/docs/stable/export.html"
+    dtype = getattr(torch, precision)
+    if dtype is not torch.float32:
+        module = copy.deepcopy(module).to(dtype)
+    dynamic = None
+    if batches:
+        dynamic = ({0: torch.export.Dim("batch", min=batches[0], max=batches[1])},)
+        shape = (max(2, shape[0]), *shape[1:])  # 1 would be taken for a constant
+    with warnings.catch_warnings(), refused(what, mend=mend):
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module.eval(), (torch.zeros(shape, dtype=dtype),), dynamic_shapes=dynamic)
+        torch.export.save(program, content, extra_files=dict(extra or {}))
+    write_atomic(path, content.getvalue())

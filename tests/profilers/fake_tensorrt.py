@@ -8,12 +8,43 @@ from __future__ import annotations
 
 import ctypes
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
+
+from profilers.agent.engines import tensorrt, tensorrt_build
 
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16}
+
+
+def install(rtx: bool, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
+    """A library, a driver and a GPU whose memory is the CPU's."""
+    fake, current, empty = FakeTensorRt(rtx), [0], torch.empty
+
+    @contextmanager
+    def stream(chosen: Any) -> Iterator[None]:
+        current.append(chosen.number)
+        yield
+        current.pop()
+
+    for name in tensorrt_build.LIBRARIES:
+        monkeypatch.setitem(sys.modules, name, fake if name == fake.__name__ else None)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, device: empty(shape, dtype=dtype))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Fake 4000")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(number=7))
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=current[-1]))
+    monkeypatch.setattr(tensorrt, "_TIMINGS", bytearray())
+    return fake
 
 
 class FakeTensorRt(ModuleType):
@@ -28,6 +59,8 @@ class FakeTensorRt(ModuleType):
         self.streams: list[int] = []
         self.logger: Any = None
         self.refuses = ""  # what does not work, and the library would say so to its logger only
+        self.network_flags = 0
+        self.kernels = ""  # type that engines compute in, where it is not that of the network
 
         class ILogger:
             INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2
@@ -41,7 +74,7 @@ class FakeTensorRt(ModuleType):
                 fake.logger.log(ILogger.WARNING, "a warning, which is no reason")
 
             def create_network(self, flags: int) -> SimpleNamespace:
-                assert flags == 1  # strongly typed
+                fake.network_flags = flags
                 return SimpleNamespace(num_outputs=0)
 
             def create_builder_config(self) -> _Config:
@@ -49,15 +82,19 @@ class FakeTensorRt(ModuleType):
 
             def create_optimization_profile(self) -> SimpleNamespace:
                 profile = SimpleNamespace()
-                profile.set_shape = lambda name, *shapes: profile.__dict__.update(largest=shapes[2][0])
+                profile.set_shape = lambda name, *shapes: profile.__dict__.update(
+                    batches=[shape[0] for shape in shapes]
+                )
                 return profile
 
             def build_serialized_network(self, network: Any, config: _Config) -> bytes | None:
                 if fake.says("build"):
                     return None
-                largest = config.profiles[0].largest if config.profiles else None
-                fake.builds.append({"batch": largest, "flags": config.flags, **config.seen()})
-                return json.dumps({"dtype": network.dtype, "shape": network.shape, "largest": largest}).encode()
+                batches = config.profiles[0].batches if config.profiles else None
+                fake.builds.append({"batches": batches, "flags": config.flags, **config.seen()})
+                kernels, detailed = fake.kernels or network.dtype, config.profiling_verbosity == "detailed"
+                plan = {"dtype": network.dtype, "shape": network.shape, "batches": batches}
+                return json.dumps({**plan, "kernels": kernels, "detailed": detailed}).encode()
 
         class OnnxParser:
             num_errors = 0
@@ -69,6 +106,10 @@ class FakeTensorRt(ModuleType):
                 network = self.network
                 network.dtype, *shape = model.decode().split()
                 network.shape, network.num_outputs = [int(size) for size in shape], 1
+                values = [SimpleNamespace(name=name, dtype=SimpleNamespace(name=network.dtype)) for name in "xy"]
+                layer = SimpleNamespace(type=SimpleNamespace(name="CONVOLUTION"), num_inputs=1, num_outputs=1)
+                layer.get_input, layer.get_output = (lambda index: values[0]), (lambda index: values[1])
+                network.num_layers, network.get_layer = 1, lambda index: layer
                 network.get_input = lambda index: SimpleNamespace(name="input", shape=network.shape)
                 return True
 
@@ -77,12 +118,20 @@ class FakeTensorRt(ModuleType):
                 pass
 
             def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
-                return None if fake.says("deserialize") else _Engine(fake, json.loads(plan))
+                if fake.says("deserialize"):
+                    return None
+                if not plan.startswith(b"{"):
+                    fake.logger.log(ILogger.ERROR, "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (tag)")
+                    return None
+                return _Engine(fake, json.loads(plan))
 
         self.ILogger, self.Builder, self.OnnxParser, self.Runtime = ILogger, Builder, OnnxParser, Runtime
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=0)
         self.BuilderFlag = SimpleNamespace(TF32="TF32")
         self.TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
+        self.ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
+        self.LayerInformationFormat = SimpleNamespace(JSON="json")
+        self.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user")
         self.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
         if rtx:
             self.ComputeCapability = SimpleNamespace(__members__={"CURRENT": "current"})
@@ -106,6 +155,8 @@ class _Config:
         )
         self.capabilities: dict[int, str] = {}
         self.cache: bytes | None = None
+        self.profiling_verbosity = "names"
+        self.library = library
         if library.rtx:
             self.num_compute_capabilities = 0
 
@@ -117,8 +168,11 @@ class _Config:
         return SimpleNamespace(content=content, serialize=lambda: content + b"t")
 
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        if cache.content.strip(b"t"):
+            self.library.logger.log(1, "Magic tag does not match")
+            return ignore_mismatch
         self.cache = cache.content
-        return not ignore_mismatch
+        return True
 
     def seen(self) -> dict[str, Any]:
         return {"capabilities": list(self.capabilities.values()), "cache": self.cache}
@@ -145,10 +199,33 @@ class _Engine:
     def create_runtime_config(self) -> SimpleNamespace:
         return SimpleNamespace()
 
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[list[int]]:
+        return [[batch, *self.plan["shape"][1:]] for batch in self.plan["batches"]]
+
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector(self.plan)
+
     def create_execution_context(self, config: Any = None) -> _Context:
-        if self.library.rtx:
+        if self.library.rtx and config != "user":
             assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
         return _Context(self)
+
+
+class Inspector:
+    """As that of TensorRT 10: the types of a dynamic engine are told where a context has its shapes."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
+        self.execution_context: _Context | None = None
+
+    def get_engine_information(self, format_: str) -> str:
+        name = "conv + relu"
+        if not self.plan["detailed"]:
+            return json.dumps({"Layers": [name], "Bindings": ["input", "logits"]})
+        known = self.plan["batches"] is None or (self.execution_context is not None and self.execution_context.shape)
+        tensor = {"Format/Datatype": self.plan["kernels"].capitalize() if known else "N/A due to dynamic shapes"}
+        layer = {"Name": name, "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}
+        return json.dumps({"Layers": [layer], "Bindings": ["input", "logits"]})
 
 
 class _Context:
@@ -159,7 +236,8 @@ class _Context:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         plan, self.shape = self.engine.plan, shape
-        fits: bool = list(shape) == plan["shape"] if plan["largest"] is None else shape[0] <= int(plan["largest"])
+        least, _, most = plan["batches"] or (plan["shape"][0],) * 3
+        fits: bool = list(shape[1:]) == plan["shape"][1:] and least <= shape[0] <= most
         if not fits:
             self.engine.library.logger.log(1, f"{name} cannot have the shape {shape}")
         return fits

@@ -15,7 +15,8 @@ from torch import nn
 from profilers.errors import ConversionError, UnknownNameError
 from profilers.registry import RUNTIMES, find_runtime, is_installed
 from profilers.runtimes.base import Runtime
-from profilers.runtimes.onnx_file import INPUT, OPSET, OUTPUT, write_onnx
+from profilers.runtimes.onnx_edit import INPUT, OUTPUT
+from profilers.runtimes.onnx_file import OPSET, write_onnx
 from profilers.runtimes.onnxruntime import OnnxRuntime
 
 SHAPE = (1, 3, 16, 16)

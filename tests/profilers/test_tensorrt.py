@@ -5,9 +5,9 @@ needs one.
 from __future__ import annotations
 
 import ctypes
+import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,17 +16,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from profilers.agent.engines import is_installed, load_engine
+from profilers.agent.engines import is_installed, load_engine, tensorrt_build
 from profilers.agent.engines import tensorrt as engine
+from profilers.agent.engines.tensorrt_build import library
+from profilers.agent.engines.tensorrt_types import parsed_types, types_in
 from profilers.errors import ConversionError
 from profilers.runtimes.onnx_file import write_onnx
 from profilers.runtimes.quantization import random_images
 from profilers.runtimes.tensorrt import TensorRt
-from tests.profilers.fake_tensorrt import FakeTensorRt
-from unas_hw.ops.darts import OPS, build
+from tests.profilers import fake_tensorrt
+from tests.profilers.fake_tensorrt import FakeTensorRt, install
+from unas_hw.ops.darts import OPS
+from unas_hw.ops.darts import build as build_op
 from unas_hw.spaces import find_space
 
 GPUS = ("SM86", "SM89", "SM120")
@@ -39,10 +43,9 @@ def trt() -> Any:
     """TensorRT-RTX, which builds for other GPUs than the one at hand."""
     if not is_installed("tensorrt"):
         pytest.skip("TensorRT-RTX is not installed (it has no package for this machine)")
-    library = engine.library()
-    if library.__name__ == "tensorrt":
+    if library().__name__ == "tensorrt":
         pytest.skip("TensorRT is installed, which builds for the GPU at hand only")
-    return library
+    return library()
 
 
 def _network() -> nn.Module:
@@ -62,11 +65,11 @@ def _darts() -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:
     """As in its search on CIFAR: cells of three widths, of which the second and third begin at stride 2."""
     for op in OPS:
         for channels, size, stride in ((16, 32, 1), (32, 16, 1), (64, 8, 1), (32, 32, 2), (64, 16, 2)):
-            yield f"{op} of {channels} at stride {stride}", build(op, channels, stride), (1, channels, size, size)
+            yield f"{op} of {channels} at stride {stride}", build_op(op, channels, stride), (1, channels, size, size)
 
 
-@pytest.mark.slow  # 45 seconds in all
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.slow  # a minute in all
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
 @pytest.mark.parametrize(("blocks", "count"), [(_mbconv, 70), (_darts, 35)], ids=["mbconv", "darts"])
 def test_an_engine_is_built_of_every_block_for_three_generations_of_gpus(
     trt: Any, blocks: Callable[[], Iterator[Any]], count: int, precision: str, tmp_path: Path
@@ -75,7 +78,7 @@ def test_an_engine_is_built_of_every_block_for_three_generations_of_gpus(
     for name, module, shape in blocks():
         TensorRt().convert(module, shape, tmp_path / "block.onnx", precision)
         try:
-            built += len(engine.build(str(tmp_path / "block.onnx"), precision, capabilities=GPUS)) > 0
+            built += len(tensorrt_build.build(str(tmp_path / "block.onnx"), precision, capabilities=GPUS)) > 0
         except RuntimeError as error:
             refused[name] = str(error)
     assert not refused
@@ -88,25 +91,25 @@ def test_an_engine_is_built_of_every_block_for_three_generations_of_gpus(
 def test_each_of_several_gpus_is_built_for_and_one_that_cannot_is_named(trt: Any, tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     TensorRt().convert(_network(), SHAPE, path)
-    assert engine.build(str(path), "float32", capabilities=("SM86",))
+    assert tensorrt_build.build(str(path), "float32", capabilities=("SM86",))
     for gpus in (("SM75",), ("SM86", "SM75")):
         with pytest.raises(RuntimeError, match=r"'/4/Gemm' for Turing \(SM75\): FP32 GEMM is not supported"):
-            engine.build(str(path), "float32", capabilities=gpus)
+            tensorrt_build.build(str(path), "float32", capabilities=gpus)
     TensorRt().convert(_network(), SHAPE, path, "float16")
-    assert engine.build(str(path), "float16", capabilities=("SM86", "SM75"))
+    assert tensorrt_build.build(str(path), "float16", capabilities=("SM86", "SM75"))
 
 
 def test_a_gpu_that_is_not_known_is_answered_with_those_that_are(trt: Any, tmp_path: Path) -> None:
     TensorRt().convert(_network(), SHAPE, tmp_path / "network.onnx")
     with pytest.raises(RuntimeError, match=r"does not build for SM90, only for .*SM89, SM120"):
-        engine.build(str(tmp_path / "network.onnx"), "float32", capabilities=("SM90",))
+        tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", capabilities=("SM90",))
 
 
 def test_zeros_that_are_not_at_zero_are_refused_at_the_node(trt: Any, tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     write_onnx(_network(), SHAPE, path, final=False, precision="int8", symmetric=False, images=_positive())
     with pytest.raises(RuntimeError, match=r"node input_QuantizeLinear \(QuantizeLinear\): .*Non-zero zero point"):
-        engine.build(str(path), "int8", capabilities=GPUS)
+        tensorrt_build.build(str(path), "int8", capabilities=GPUS)
 
 
 def _positive() -> Iterator[Any]:
@@ -121,13 +124,30 @@ def test_an_operation_that_it_does_not_have_is_named(trt: Any, tmp_path: Path) -
         opsets = [helper.make_opsetid("", 20), helper.make_opsetid("custom", 1)]
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "network.onnx")
         with pytest.raises(RuntimeError, match=rf"node the_node \({op}\): .*{reason}"):
-            engine.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
+            tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
+
+
+def test_types_that_do_not_fit_are_told_with_the_node_in_one_line(trt: Any, tmp_path: Path) -> None:
+    """No driver is here, which the library says too, again and again."""
+    nodes = [
+        helper.make_node("Cast", ["input"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["half", "kernel"], ["logits"], name="the_node"),
+    ]
+    kernel = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "kernel")
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, SHAPE)
+    made = helper.make_tensor_value_info("logits", TensorProto.FLOAT16, (1, 4, 14, 14))
+    graph = helper.make_graph(nodes, "graph", [given], [made], [kernel])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "network.onnx")
+    with pytest.raises(RuntimeError, match=r"^node the_node \(Conv\): .*must be of same type.*$") as seen:
+        parsed_types(str(tmp_path / "network.onnx"))
+    assert "\n" not in str(seen.value)
 
 
 def test_bytes_that_are_no_network_are_refused(trt: Any, tmp_path: Path) -> None:
     (tmp_path / "network.onnx").write_bytes(b"damaged")
     with pytest.raises(RuntimeError, match="no network in the file"):
-        engine.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
+        tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
 
 
 # --- what is asked for is what is built -------------------------------------------------------------------------------
@@ -136,23 +156,57 @@ def test_bytes_that_are_no_network_are_refused(trt: Any, tmp_path: Path) -> None
 def test_what_ships_is_built_for_the_batches_that_were_asked_for(trt: Any, tmp_path: Path) -> None:
     write_onnx(_network(), SHAPE, tmp_path / "network.onnx", final=True)
     for batch in (1, 8):
-        assert engine.build(str(tmp_path / "network.onnx"), "float32", batch=batch, capabilities=GPUS)
+        assert tensorrt_build.build(
+            str(tmp_path / "network.onnx"), "float32", batches=(1, batch, batch), capabilities=GPUS
+        )
+
+
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_the_types_of_a_file_are_those_that_it_was_written_in(
+    trt: Any, precision: str, final: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "network.onnx"
+    write_onnx(_network(), SHAPE, path, final=final, precision=precision, symmetric=True)
+    types = parsed_types(str(path))
+    assert {kind: types[kind] for kind in ("CONVOLUTION", "MATRIX_MULTIPLY")} == {
+        "CONVOLUTION": {precision: 1},
+        "MATRIX_MULTIPLY": {precision: 1},
+    }
+    assert "CONSTANT" not in types
+    assert types["ACTIVATION"] == {"float32" if precision == "int8" else precision: 1}
+
+
+def test_a_file_in_bfloat16_computes_in_it(trt: Any, tmp_path: Path) -> None:
+    TensorRt().convert(_network(), SHAPE, tmp_path / "network.onnx", "bfloat16")
+    assert parsed_types(str(tmp_path / "network.onnx"))["CONVOLUTION"] == {"bfloat16": 1}
+    assert tensorrt_build.build(str(tmp_path / "network.onnx"), "bfloat16", capabilities=GPUS)
+
+
+def test_weights_alone_in_8_bits_do_not_make_it_compute_in_them(trt: Any, tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    write_onnx(_network(), SHAPE, path, final=False, precision="int8", symmetric=True)
+    model = onnx.load(path)
+    (conv,) = [node for node in model.graph.node if node.op_type == "Conv"]
+    conv.input[0] = "input"  # as it comes, not quantised
+    onnx.save(model, path)
+    assert parsed_types(str(path))["CONVOLUTION"] == {"float32": 1}
 
 
 def test_float32_is_rounded_to_tf32_only_where_that_is_asked_for(
     trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    aim = engine._aim
+    aim = tensorrt_build._aim
 
-    def watched(library: Any, config: Any, capabilities: Any) -> None:
-        seen.append(config.get_flag(library.BuilderFlag.TF32))
-        aim(library, config, capabilities)
+    def watched(trt: Any, config: Any, capabilities: Any) -> None:
+        seen.append(config.get_flag(trt.BuilderFlag.TF32))
+        aim(trt, config, capabilities)
 
-    monkeypatch.setattr(engine, "_aim", watched)
+    monkeypatch.setattr(tensorrt_build, "_aim", watched)
     for precision in ("float32", "tf32", "float16"):
         TensorRt().convert(_network(), SHAPE, tmp_path / "network.onnx", precision)
-        engine.build(str(tmp_path / "network.onnx"), precision, capabilities=GPUS)
+        tensorrt_build.build(str(tmp_path / "network.onnx"), precision, capabilities=GPUS)
     assert seen == [False, True, False]
 
 
@@ -161,26 +215,7 @@ def test_float32_is_rounded_to_tf32_only_where_that_is_asked_for(
 
 @pytest.fixture(params=[False, True], ids=["tensorrt", "tensorrt_rtx"])
 def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRt:
-    """A library, a driver and a GPU whose memory is the CPU's."""
-    fake, current, empty = FakeTensorRt(request.param), [0], torch.empty
-
-    @contextmanager
-    def stream(chosen: Any) -> Iterator[None]:
-        current.append(chosen.number)
-        yield
-        current.pop()
-
-    for name in engine.LIBRARIES:
-        monkeypatch.setitem(sys.modules, name, fake if name == fake.__name__ else None)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
-    monkeypatch.setattr(torch, "empty", lambda shape, dtype, device: empty(shape, dtype=dtype))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(number=7))
-    monkeypatch.setattr(torch.cuda, "stream", stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=current[-1]))
-    monkeypatch.setattr(engine, "_TIMINGS", bytearray())
-    return fake
+    return install(request.param, monkeypatch)
 
 
 def _load(folder: Path, model: str, precision: str = "float32", *options: str) -> Any:
@@ -221,11 +256,86 @@ def test_a_network_of_any_batch_is_built_for_that_of_its_input_and_what_was_boun
     for batch in (4, 1):
         x = np.full((batch, 3), batch, np.float32)
         np.testing.assert_array_equal(loaded.run(x), 2 * x)
-    assert [each["batch"] for each in fake.builds] == [1, 4]
+    assert [each["batches"] for each in fake.builds] == [[1, 1, 1], [1, 4, 4]]
     assert loaded.bound[1, 3] is kept
     kept[1].copy_(torch.full((1, 3), 5.0))
     call()
     np.testing.assert_array_equal(kept[2].numpy(), np.full((1, 3), 10.0))
+
+
+@pytest.mark.parametrize(("members", "flags"), [({"STRONGLY_TYPED": 0}, 1), ({"STRONGLY_TYPED": 1}, 2), ({}, 0)])
+def test_networks_are_strongly_typed_in_every_version(
+    fake: FakeTensorRt, members: dict[str, int], flags: int, tmp_path: Path
+) -> None:
+    """1 in TensorRT 10; from 11 on all are, and the flag does nothing."""
+    fake.NetworkDefinitionCreationFlag = SimpleNamespace(**members)
+    _load(tmp_path, "FLOAT 2 3")
+    assert fake.network_flags == flags
+
+
+@pytest.mark.parametrize("shape", ["2 3", "-1 3"])
+def test_an_engine_tells_the_types_of_its_layers_of_any_batch_too(
+    fake: FakeTensorRt, shape: str, tmp_path: Path
+) -> None:
+    fake.kernels = "INT8"
+    assert _load(tmp_path, f"HALF {shape}").details["layers"] == {"CaskConvolution": {"int8": 1}}
+
+
+def test_where_an_engine_tells_no_types_they_are_those_of_its_file(fake: FakeTensorRt, tmp_path: Path) -> None:
+    fake.ProfilingVerbosity = SimpleNamespace(DETAILED="names alone")
+    assert _load(tmp_path, "HALF -1 3").details["layers"] == {"CONVOLUTION": {"float16": 1}}
+    plan = tensorrt_build.build(str(tmp_path / "network.onnx"), "float16")
+    assert _engine(tmp_path, plan).details["layers"] == {}
+
+
+def test_an_inspector_that_says_nothing_of_a_shape_is_asked_without_one(
+    fake: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(inspector: Any, format_: str) -> str:
+        return "" if inspector.execution_context else json.dumps({"Layers": [_told("gemm", ["Half"], "Half")]})
+
+    monkeypatch.setattr(fake_tensorrt.Inspector, "get_engine_information", told)
+    assert _load(tmp_path, "FLOAT -1 3").details["layers"] == {"gemm": {"float16": 1}}
+
+
+def _engine(folder: Path, plan: bytes) -> Any:
+    (folder / "network.engine").write_bytes(plan)
+    return load_engine("tensorrt", str(folder / "network.engine"), 1, "float32", ())
+
+
+def test_what_was_built_before_runs_every_batch_that_it_was_built_for_and_no_other(
+    fake: FakeTensorRt, tmp_path: Path
+) -> None:
+    (tmp_path / "network.onnx").write_text("FLOAT -1 3")
+    loaded = _engine(tmp_path, tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", batches=(2, 3, 8)))
+    for batch in (2, 8):
+        x = np.full((batch, 3), batch, np.float32)
+        np.testing.assert_array_equal(loaded.run(x), 2 * x)
+    assert [each["batches"] for each in fake.builds] == [[2, 3, 8]]
+    assert loaded.details["layers"] == {}  # this one was not built to tell them
+    for batch in (1, 9):
+        with pytest.raises(RuntimeError, match=rf"input cannot have the shape \({batch}, 3\)"):
+            loaded.run(np.zeros((batch, 3), np.float32))
+
+
+def test_an_engine_that_cannot_be_read_here_is_refused_in_the_librarys_words(
+    fake: FakeTensorRt, tmp_path: Path
+) -> None:
+    fake.logger = tensorrt_build.logger(fake)
+    fake.logger.errors.append("something that was wrong earlier")
+    with pytest.raises(RuntimeError, match=r"^Serialization \(tag\)$"):
+        _engine(tmp_path, b"another version's")
+
+
+@pytest.mark.parametrize("fake", [False], ids=["tensorrt"], indirect=True)
+def test_timings_that_are_damaged_are_replaced_and_what_fails_later_is_told(fake: FakeTensorRt, tmp_path: Path) -> None:
+    timings, path = bytearray(b"damaged"), tmp_path / "network.onnx"
+    path.write_text("FLOAT 2 3")
+    tensorrt_build.build(str(path), "float32", timing_cache=timings)
+    assert timings == b"t"
+    fake.refuses = "build"
+    with pytest.raises(RuntimeError, match=r"^build \(no reason\)$"):
+        tensorrt_build.build(str(path), "float32", timing_cache=bytearray(b"damaged"))
 
 
 def test_it_is_timed_by_the_gpus_clock_on_a_stream_of_its_own(
@@ -282,7 +392,83 @@ def test_another_shape_than_the_networks_is_refused(fake: FakeTensorRt, tmp_path
 def test_tensorrt_builds_for_no_other_gpu_and_says_who_does(fake: FakeTensorRt, tmp_path: Path) -> None:
     (tmp_path / "network.onnx").write_text("FLOAT 2 3")
     with pytest.raises(RuntimeError, match="GPU at hand only; TensorRT-RTX builds for others"):
-        engine.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
+        tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
+
+
+# --- what an inspector says -------------------------------------------------------------------------------------------
+
+
+def _tensor(type_: str, key: str = "Format/Datatype") -> dict[str, Any]:
+    return {"Name": "t", "Location": "Device", "Dimensions": [1, 8, 4, 4], key: type_}
+
+
+def _told(kind: str, inputs: list[str], output: str, **other: Any) -> dict[str, Any]:
+    return {"LayerType": kind, "Inputs": [_tensor(each) for each in inputs], "Outputs": [_tensor(output)], **other}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("Row major linear FP32", "float32"),
+        ("Channel major FP16 format where channel % 8 == 0", "float16"),
+        ("Thirty-two wide channel vectorized row major Int8 format.", "int8"),
+        ("Row major linear BFloat16 format", "bfloat16"),
+        ("Channel major BF16 format where channel % 8 == 0", "bfloat16"),
+        ("Float", "float32"),
+        ("Half(64,1:8,512)", "float16"),
+        ("Int8", "int8"),
+        ("BFloat16", "bfloat16"),
+        ("FP8", "float8"),
+    ],
+)
+def test_types_are_known_by_the_words_of_every_version(words: str, name: str) -> None:
+    layer = _told("CaskConvolution", [words, "Float"], "Float", Weights={"Type": "Float", "Count": 8})
+    assert types_in(json.dumps({"Layers": [layer], "Bindings": []})) == {"CaskConvolution": {name: 1}}
+
+
+def test_tensorrt_11_tells_the_type_beside_the_format() -> None:
+    tensor = {**_tensor("Row major linear format (kLINEAR)", "Format"), "DataType": "Half"}
+    layer = {"LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}
+    assert types_in(json.dumps({"Layers": [layer], "I/O Tensors": []})) == {"CaskConvolution": {"float16": 1}}
+
+
+def test_layers_of_unknown_shapes_are_known_by_their_weights() -> None:
+    unknown = "N/A due to dynamic shapes"
+    layers = [
+        _told("CaskConvolution", [unknown], unknown, Weights={"Type": "Half", "Count": 8}),
+        _told("CaskPooling", [unknown], unknown),
+    ]
+    assert types_in(json.dumps({"Layers": layers})) == {
+        "CaskConvolution": {"float16": 1},
+        "CaskPooling": {"unknown": 1},
+    }
+    assert types_in(json.dumps({"Layers": layers[1:]})) == {}
+
+
+def test_generated_kernels_that_multiply_matrices_are_told_from_those_that_do_not() -> None:
+    layers = [
+        _told("gemm", ["Half", "Half"], "Half", Name="/fc/Gemm_myl0_7", TacticName="sm80_xmma_gemm_f16f16"),
+        _told("fusion", ["Int8"], "Half", Name="__myl_FcCastAddErf_myl0_3", TacticName="kernel"),
+        _told("fusion", ["Int8"], "Half", Name="__myl_CastAdd_myl0_4", TacticName="sm80_xmma_gemm_i8i8_i8i32_f32_tn"),
+        _told("kgen", ["Half"], "Half", Name="/stem/conv/Conv_myl0_1", TacticName="/stem/conv/Conv_myl0_1"),
+        _told("kgen", ["Float"], "Half", Name="__myl_ConcConvertCast_myl0_8", TacticName="__myl_ConcConvertCast_0x1"),
+        _told("kgen", ["Bool"], "Half", Name="__myl_Sele_myl0_9"),
+    ]
+    assert types_in(json.dumps({"Layers": layers})) == {
+        "gemm": {"float16": 1},
+        "fusion (product)": {"int8": 2},
+        "kgen (product)": {"float16": 1},
+        "kgen": {"float32": 1, "bool": 1},
+    }
+
+
+def test_what_an_inspector_writes_that_is_not_quite_json_is_read() -> None:
+    """Metadata holds quotes and separators of its own, unescaped."""
+    layer = json.dumps(_told("Conv", ["Half"], "Half"), indent=2)[:-2]
+    metadata = '"Metadata": "[ONNX Layer: a]\x1e{"name": "b"}"'
+    assert types_in('{"Layers": [' + layer + f",\n  {metadata}\n}}]}}") == {"Conv": {"float16": 1}}
+    assert types_in('{"Layers": ["conv + relu"], "Bindings": ["input"]}') == {}
+    assert types_in("no engine is set") == {}
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
@@ -315,7 +501,7 @@ def test_without_a_gpu_the_library_itself_says_so_too(trt: Any, tmp_path: Path) 
         pytest.skip("there is a GPU")
     TensorRt().convert(_network(), SHAPE, tmp_path / "network.onnx")
     with pytest.raises(RuntimeError, match="cudaError"):
-        engine.build(str(tmp_path / "network.onnx"), "float32", capabilities=("CURRENT",))
+        tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", capabilities=("CURRENT",))
 
 
 def test_the_library_is_the_first_that_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,8 +517,8 @@ def test_the_library_is_the_first_that_can_be_loaded(monkeypatch: pytest.MonkeyP
             raise failures[name]
         return there
 
-    monkeypatch.setattr(engine, "import_module", imported)
-    assert engine.library() is there
+    monkeypatch.setattr(tensorrt_build, "import_module", imported)
+    assert library() is there
     failures["tensorrt_rtx_bindings"] = ImportError("No module named 'tensorrt_rtx_bindings'")
     with pytest.raises(RuntimeError, match=r"cannot be imported \(libnvonnxparser.*; no libnvinfer; No module"):
-        engine.library()
+        library()

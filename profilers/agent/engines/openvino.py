@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,11 +29,21 @@ def load(path: str, threads: int, precision: str, options: Sequence[str]) -> Ope
         "ENABLE_CPU_PINNING": False,  # the process is pinned
     }
     core = openvino.Core()
-    engine = OpenVinoEngine(core.read_model(path), lambda model: core.compile_model(model, "CPU", settings))
+    engine = OpenVinoEngine(_read(core, path), lambda model: core.compile_model(model, "CPU", settings))
     chosen = engine.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if chosen not in (TYPES[precision], {"f32": "float", "f16": "half", "bf16": "bfloat16"}[TYPES[precision]]):
         raise RuntimeError(f"OpenVINO computes in {chosen} here, not in {TYPES[precision]}")
     return engine
+
+
+def _read(core: Any, path: str) -> Any:
+    """The model of an ONNX file, or of an archive of OpenVINO's own two files."""
+    if not zipfile.is_zipfile(path):
+        return core.read_model(path)
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
+        (model,) = [name for name in archive.namelist() if name.endswith(".xml")]
+        archive.extractall(folder)
+        return core.read_model(os.path.join(folder, model))
 
 
 class OpenVinoEngine(Engine):
