@@ -128,17 +128,26 @@ class Meter:
 
     def read(self, workloads: Sequence[Workload], *, label: str, rule: TimingRule | None = None) -> list[Reading]:
         """Readings of whole networks, loaded or not, without journal."""
+        return [reading for reading, _ in self.measured(workloads, label=label, rule=rule)]
+
+    def measured(
+        self, workloads: Sequence[Workload], *, label: str, rule: TimingRule | None = None
+    ) -> list[tuple[Reading, Measurement]]:
+        """The same with the measurements that they were taken from."""
         found = self.profiler.measure_all([*workloads, *self.anchors], rule or quick(TimingRule()), label=label)
         self.profiler.unload(workload.key for workload in workloads)
         scale = self.table.anchor_scale(found)
-        return [self._reading(found[workload.key], scale) for workload in workloads]
+        taken = [found[workload.key] for workload in workloads]
+        return [(reading_of(each, self.percentile, self.confidence, scale), each) for each in taken]
 
-    def _reading(self, found: Measurement, scale: float) -> Reading:
-        raw = at_percentile(found, self.percentile)
-        # The median is that of the machine's median speed, other percentiles are of what the clock said.
-        samples = found.corrected_ms if self.percentile == 50 else found.samples_ms
-        margin = upper_bound_ms(samples, self.percentile, self.confidence) / raw - 1
-        return Reading(raw_ms=raw, scaled_ms=raw * scale, margin=margin, anchor_scale=scale)
+
+def reading_of(found: Measurement, percentile: int, confidence: float, anchor_scale: float = 1.0) -> Reading:
+    """The reading that a measurement is."""
+    raw = at_percentile(found, percentile)
+    # The median is that of the machine's median speed, other percentiles are of what the clock said.
+    samples = found.corrected_ms if percentile == 50 else found.samples_ms
+    margin = upper_bound_ms(samples, percentile, confidence) / raw - 1
+    return Reading(raw_ms=raw, scaled_ms=raw * anchor_scale, margin=margin, anchor_scale=anchor_scale)
 
 
 class NetworkMeter(Protocol):

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 from unas_hw.data import Split, in_order
 from unas_hw.errors import RunError
 from unas_hw.runs import Run
-from unas_hw.space import SearchSpace
+from unas_hw.space import Architecture, SearchSpace
 from unas_hw.supernet import Supernet
 
 RECALIBRATION_IMAGES = 16_384
+WEIGHTS = ("train/weights.safetensors", "weights.safetensors")
+BEFORE = "repair/before"
+"""Folder of a run in which the network lies that a repair replaced."""
 
 
 def inherit(network: nn.Module, supernet: Supernet, path: tuple[int, ...]) -> None:
@@ -45,17 +48,20 @@ def recalibrate(network: nn.Module, images: Split | Tensor, batch_size: int = 25
         norm.momentum = momentum
 
 
-def save_network(run: Run, name: str, network: nn.Module) -> None:
-    """The network's state as safetensors in the run folder."""
-    run.save_tensors(name, network.state_dict(), {})
+def save_network(run: Run, name: str, network: nn.Module, architecture: Architecture | None = None) -> None:
+    """The network's state as safetensors in the run folder; says of which architecture, where that may be in doubt."""
+    run.save_tensors(name, network.state_dict(), {"architecture": str(architecture)} if architecture else {})
 
 
 def load_network(run: Run, space: SearchSpace) -> nn.Module:
-    """The network of a run in evaluation mode, with the weights of ``train``, or of ``search`` before training."""
+    """The network of a run in evaluation mode, with the weights of ``train``, or of ``search`` before training.
+
+    Weights that say that they are another architecture's are passed over: a repair that was killed leaves such.
+    """
     architecture = space.parse(str(run.path / "architecture.json"))
-    for name in ("train/weights.safetensors", "weights.safetensors"):
+    for name in (place for weights in WEIGHTS for place in (weights, f"{BEFORE}/{weights}")):
         saved = run.load_tensors(name)
-        if saved is not None:
+        if saved is not None and saved[1].get("architecture", str(architecture)) == str(architecture):
             network = space.network(architecture)
             network.load_state_dict(saved[0])
             return network.eval()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, rounds_option, run_option, sheet
+from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, precision_option, rounds_option, run_option, sheet
 
 
 @click.command()
@@ -15,42 +15,105 @@ from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, rounds_option,
     "--format",
     "format_name",
     metavar="NAME",
-    help="onnx, torch, ncnn or litert; by default what the table's runtime runs.",
+    help="onnx, tensorrt, openvino, litert, ncnn, torch (a plain PyTorch file) or torch-export; "
+    "by default what the table's runtime runs.",
 )
+@precision_option
+@click.option(
+    "--batch", "batches", metavar="N", help="Images at a time that the file takes: 1, dynamic or dynamic:1-64."
+)
+@click.option("--opset", type=click.IntRange(11, 25), metavar="N", help="Of ONNX.  [default: 20; of bf16: 22]")
+@click.option("--preprocess", is_flag=True, help="The file takes pixels from 0 to 255 and normalises them itself.")
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    metavar="SM",
+    help="GPU that TensorRT-RTX builds for, such as SM89; may be given several times.",
+)
+@click.option(
+    "--repair/--no-repair",
+    default=None,
+    help="Where the file misses the budget, ship a neighbour that keeps it.  "
+    "[default: in the table's runtime and precision, if the run was not trained]",
+)
+@click.option("--device", metavar="DEVICE", help="Where the file is verified and measured; the table's by default.")
 @rounds_option
 @json_option
-def command(run: str | None, format_name: str | None, rounds: int | None, as_json: bool) -> None:
-    """Write a run's network as a file, compare it with the network, measure it against the budget."""
-    from profilers.timing import timing_rule
-    from unas_hw.jobs.export import export
+def command(
+    run: str | None,
+    format_name: str | None,
+    precision: str | None,
+    batches: str | None,
+    opset: int | None,
+    preprocess: bool,
+    capabilities: tuple[str, ...],
+    repair: bool | None,
+    device: str | None,
+    rounds: int | None,
+    as_json: bool,
+) -> None:
+    """Write a run's network as a file, compare it with the network, measure it against the budget.
 
-    finish(follow(export(run, format_name, timing_rule(rounds))), as_json)
+    Where the file misses the budget, the table's scale is corrected by what was measured, and the nearest networks that
+    should keep the budget are exported and measured until one does. Exit code 3 if none does.
+    """
+    from profilers.timing import timing_rule
+    from unas_hw.jobs.export import ExportSettings, export
+
+    settings = ExportSettings(
+        run=run,
+        format=format_name,
+        precision=precision,
+        batches=batches,
+        opset=opset,
+        preprocess=preprocess,
+        capabilities=capabilities,
+        repair=repair,
+        device=device,
+    )
+    finish(follow(export(settings, timing_rule(rounds))), as_json)
 
 
 def finish(report: dict[str, Any], as_json: bool) -> None:
     """Prints a report of export or verify; exits 1 if a check failed, 3 if only the budget was missed."""
-    from profilers.units import format_ms
+    emit(report, as_json, report_lines(report))
+    exit_by(report)
 
-    from .search import measured
 
-    checks = "\n".join(
-        f"{'pass' if each['passed'] else 'FAIL'}  {each['name']}: {each['seen']:.4g} (allowed {each['allowed']:.4g})"
-        for each in report["checks"]
-    )
-    lines = {
-        "architecture": report["architecture"],
-        "predicted": format_ms(report["predicted_ms"]),
-        "measured": measured(report),
-        "budget": format_ms(report["budget_ms"]),
-        "accuracy": f"{report['test_accuracy']:.2%} on test images",
-        "run": report["run"],
-        "file": report["path"],
-        **({} if report["input_shape"] == report["priced_input_shape"] else {"for images of": shapes(report)}),
-        "verdict": "passed" if report["passed"] else "FAILED",
-    }
-    emit(report, as_json, f"{checks}\n\n{sheet(lines)}")
+def exit_by(report: dict[str, Any]) -> None:
+    """Exits 1 if a check failed, 3 if only the budget was missed."""
     if not report["passed"]:
         raise SystemExit(BUDGET_NOT_MET if report["budget_missed"] else 1)
+
+
+def report_lines(report: dict[str, Any]) -> str:
+    """Every check, then what a person wants to know."""
+    from unas_hw.verify.report import summary, verdict
+
+    words = [
+        f"{'pass' if each['passed'] else 'FAIL'}  {each['name']}: {each['seen']:.4g} (allowed {each['allowed']:.4g})"
+        + (f": {each['words']}" if each["words"] else "")
+        for each in report["checks"]
+    ]
+    words += [f"not checked  {each}" for each in report["not_checked"]]
+    lines: dict[str, object] = dict(summary(report))
+    if report["input_shape"] != report["priced_input_shape"]:
+        lines["for images of"] = shapes(report)
+    lines |= _repair_lines(report["repair"])
+    lines |= {"run": report["run"], "verdict": verdict(report)}
+    mend = ""
+    if report["budget_missed"] and report["repair"] is None:
+        mend = f"\n  mend: unas-hw export --run {report['run']} --format {report['format']} --repair"
+    return "\n".join(words) + f"\n\n{sheet(lines)}{mend}"
+
+
+def _repair_lines(repair: dict[str, Any] | None) -> dict[str, object]:
+    if repair is None:
+        return {}
+    rounds = len(repair["rounds"])
+    found = repair["reason"] or f"another network in {rounds} round(s) instead of {repair['from']}"
+    return {"repair": f"{found}; the table's scale is x{repair['scale']:.3f}"}
 
 
 def shapes(report: dict[str, Any]) -> str:

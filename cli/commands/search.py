@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +25,10 @@ from ..terminal import (
     space_option,
     table_options,
 )
+from .export import exit_by, report_lines
+
+DEFAULT = "default"
+"""The format of what the runtime runs."""
 
 
 def _hyper_parameters() -> type:
@@ -73,6 +78,10 @@ def _hyper_parameters() -> type:
 @click.option("--compile/--no-compile", default=None, help="Train with torch.compile.  [default: no]")
 @click.option("--memory-budget", metavar="BYTES", help="What searching may take, such as 2GB: measured, then kept.")
 @click.option("--sampled-paths", is_flag=True, help="For that budget, run fewer candidates a step if it has to be.")
+@click.option(
+    "--export", "export_format", is_flag=False, flag_value=DEFAULT, metavar="[FORMAT]",
+    help="Export what was found, verify it, repair a missed budget, as unas-hw export does.",
+)  # fmt: skip
 @click.option("--measure-every", type=click.IntRange(1), metavar="STEPS", help="Steps between two measured networks.")
 @rounds_option
 @json_option
@@ -97,6 +106,7 @@ def command(
     compile: bool | None,
     memory_budget: str | None,
     sampled_paths: bool,
+    export_format: str | None,
     as_json: bool,
     **unas: Any,
 ) -> None:
@@ -115,6 +125,11 @@ def command(
         parse_limit(name, text)
     if memory_budget is not None:
         parse_bytes(memory_budget)
+    chosen = None if export_format == DEFAULT else export_format
+    if chosen is not None:
+        from unas_hw.export import find_format
+
+        find_format(chosen)
     if sampled_paths and memory_budget is None:
         raise click.UsageError("--sampled-paths is for a search with --memory-budget")
     if processes and processes > 1 and "WORLD_SIZE" not in os.environ:
@@ -157,6 +172,16 @@ def command(
         finish(job)
         return
     result = follow(job)
+    if export_format is not None and result["run"] is not None:
+        from unas_hw.jobs.export import ExportSettings, export
+        from unas_hw.jobs.search import RESULT
+        from unas_hw.runs import Run
+
+        report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))
+        result = Run.open(Path(result["run"])).read_json(RESULT)  # a repair has replaced it
+        emit({**result, "export": report}, as_json, report_lines(report))
+        exit_by(report)
+        return
     emit(result, as_json, _lines(result))
     if not result["feasible"]:
         raise SystemExit(BUDGET_NOT_MET)

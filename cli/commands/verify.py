@@ -9,15 +9,30 @@ from .export import finish
 
 
 @click.command()
+@click.argument("artifact", required=False)
 @run_option
+@click.option("--format", "format_name", metavar="NAME", help="Of a run; by default what was exported last.")
 @click.option(
-    "--format", "format_name", metavar="NAME", help="onnx, torch, ncnn or litert; by default what was exported last."
+    "--device",
+    metavar="DEVICE",
+    help="Where it is run and measured, such as ssh://pi@192.168.0.7; the device of the run's table by default.",
 )
 @rounds_option
 @json_option
-def command(run: str | None, format_name: str | None, rounds: int | None, as_json: bool) -> None:
-    """Verify what a run has exported: again, or on another day."""
-    from profilers.timing import timing_rule
-    from unas_hw.jobs.export import verify
+def command(
+    artifact: str | None,
+    run: str | None,
+    format_name: str | None,
+    device: str | None,
+    rounds: int | None,
+    as_json: bool,
+) -> None:
+    """Verify an exported file, or what a run, the last one by default, has exported last.
 
-    finish(follow(verify(run, format_name, timing_rule(rounds))), as_json)
+    ARTIFACT is one of its files, with the manifest that export wrote beside it.
+    """
+    from profilers.timing import timing_rule
+    from unas_hw.jobs.verify import verify
+
+    job = verify(artifact, run=run, format_name=format_name, device=device, rule=timing_rule(rounds))
+    finish(follow(job), as_json)

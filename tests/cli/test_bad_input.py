@@ -166,11 +166,14 @@ def test_a_run_that_was_begun_with_other_settings_is_left_alone(unas_hw: Run, im
     assert read(unas_hw(*words, "--latency-budget", "60%")) == found
 
 
-def test_an_unknown_format_and_one_of_another_runtime_are_refused(unas_hw: Run, images: str) -> None:
+def test_a_format_that_is_not_there_or_cannot_do_what_is_asked_is_refused(unas_hw: Run, images: str) -> None:
     unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     unas_hw("search", "--latency-budget", "60%", "--dataset", images, *QUICK)
     refused(unas_hw("export", "--format", "onx"), 2, "onx", "onnx")
-    refused(unas_hw("export", "--format", "tensorrt"), 1, "TensorRT", "--format onnx")
+    refused(unas_hw("export", "--format", "ncnn", "--precision", "int8"), 1, "no int8", "--precision fp32, fp16")
+    refused(unas_hw("export", "--batch", "several"), 2, "several", "--batch dynamic:1-64")
+    refused(unas_hw("export", "--precision", "fp12"), 2, "fp12", "bf16")
+    refused(unas_hw("verify", "nowhere.onnx"), 1, "nowhere.onnx", "unas-hw export")
     refused(unas_hw("verify"), 1, "no exported model", "unas-hw export")
 
 

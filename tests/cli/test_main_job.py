@@ -37,7 +37,7 @@ def test_profile_search_train_export_verify_one_after_the_other(unas_hw: Run, im
     assert set(keys.split()) <= report.keys()
     assert report["passed"] is True, report
     assert exported.exit_code == 0
-    assert all(check.keys() == {"name", "seen", "allowed", "passed"} for check in report["checks"])
+    assert all(check.keys() == {"name", "seen", "allowed", "passed", "words"} for check in report["checks"])
     assert report["max_abs_error"] <= 1e-4
     assert json.loads(Path(found["run"], "export", "report.json").read_text()) == report
 
@@ -45,7 +45,7 @@ def test_profile_search_train_export_verify_one_after_the_other(unas_hw: Run, im
     assert again["passed"] is True
     assert again["path"] == report["path"]
 
-    as_program = read(unas_hw("export", "--format", "torch", "--json"))
+    as_program = read(unas_hw("export", "--format", "torch-export", "--json"))
     assert as_program["passed"] is True
 
     predicted = read(unas_hw("predict", "--architecture", f"{found['run']}/architecture.json", "--json"))

@@ -14,7 +14,8 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
-from profilers.runtimes.onnx_file import INPUT, write_onnx
+from profilers.runtimes.onnx_edit import INPUT
+from profilers.runtimes.onnx_file import write_onnx
 from tests.unas_hw.darts_by_hand import by_hand
 from unas_hw.network import inherit, recalibrate
 from unas_hw.ops.darts import LISTS, OPS

@@ -19,13 +19,13 @@ from latency_tables.calibration import Errors
 from latency_tables.errors import TableError
 from latency_tables.rows import ANCHOR, NETWORK, OP
 from latency_tables.table import LatencyTable
-from profilers.errors import UnknownNameError
+from profilers.errors import UnitError, UnknownNameError
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from unas_hw.errors import ArchitectureError, ExportError, RunError, UnknownSpaceError
 from unas_hw.jobs import artifact
 from unas_hw.jobs.artifact import open_run
-from unas_hw.jobs.export import export, verify
+from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.profile import plan, profile, space_for
 from unas_hw.jobs.search import search
@@ -33,6 +33,7 @@ from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.tables import space_of
 from unas_hw.jobs.train import retrain
 from unas_hw.jobs.validate import validate
+from unas_hw.jobs.verify import verify
 from unas_hw.methods.config import UnasConfig
 from unas_hw.network import load_network
 from unas_hw.progress import Step, finish
@@ -71,7 +72,7 @@ def exported(workshop: Path, rule: TimingRule) -> dict[str, Any]:
     """The report of the export in ``workshop``, which takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workshop)
-        return finish(export(None, "onnx", rule))
+        return finish(export(ExportSettings(format="onnx"), rule))
 
 
 def test_a_run_is_opened_with_all_that_belongs_to_it(run: Run, npz: Path, small_table_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_run_is_opened_with_all_that_belongs_to_it(run: Run, npz: Path, small_
 
 def test_a_search_that_has_not_ended_cannot_be_built_upon(run: Run) -> None:
     (run.path / "architecture.json").unlink()
-    for job in (retrain(None, RECIPE), export("one", None), verify("one")):
+    for job in (retrain(None, RECIPE), export(ExportSettings(run="one")), verify(run="one")):
         with pytest.raises(RunError, match="has no architecture yet") as caught:
             finish(job)
         assert "search again" in caught.value.mend
@@ -152,12 +153,12 @@ def test_what_was_exported_takes_batches_and_has_plain_convolutions(exported: di
 
 
 def test_verifying_again_says_the_same(exported: dict[str, Any], run: Run, rule: TimingRule) -> None:
-    assert finish(verify(None, rule=rule)) == exported
+    assert finish(verify(rule=rule)) == exported
 
 
 def test_weights_that_are_not_the_exported_ones_are_seen(exported: dict[str, Any], run: Run, rule: TimingRule) -> None:
     finish(retrain(None, replace(RECIPE, epochs=1)))  # and not exported again
-    report = finish(verify(None, rule=rule))
+    report = finish(verify(rule=rule))
     assert exported["passed"] and not report["passed"]
     assert not report["budget_missed"]
     assert report["max_abs_error"] > 1e-4
@@ -166,30 +167,31 @@ def test_weights_that_are_not_the_exported_ones_are_seen(exported: dict[str, Any
 def test_a_missed_budget_is_no_success(exported: dict[str, Any], run: Run, rule: TimingRule) -> None:
     result = run.read_json("result.json")
     run.write_json("result.json", {**result, "budget_ms": 0.99 * exported["measured_ms"]})
-    report = finish(verify(None, "onnx", rule))
+    report = finish(verify(format_name="onnx", rule=rule))
     assert (report["passed"], report["budget_missed"]) == (False, True)
 
 
 def test_verifying_before_exporting_says_what_to_type(run: Run) -> None:
     shutil.rmtree(run.path / "export", ignore_errors=True)
     with pytest.raises(ExportError, match="holds no exported model") as caught:
-        finish(verify(None))
+        finish(verify())
     assert caught.value.mend == "unas-hw export --run one"
 
 
 def test_verifying_a_format_that_was_not_exported_says_what_to_type(exported: dict[str, Any], run: Run) -> None:
     assert exported["passed"]
     with pytest.raises(ExportError, match="holds no exported model"):
-        finish(verify(None, "torch"))
+        finish(verify(format_name="torch"))
 
 
 def test_an_unknown_format_is_refused_before_anything_is_written(run: Run) -> None:
     shutil.rmtree(run.path / "export", ignore_errors=True)
     with pytest.raises(UnknownNameError, match="no format is called 'onxx'"):
-        finish(export(None, "onxx"))
-    with pytest.raises(ExportError, match="TensorRT") as caught:
-        finish(export(None, "tensorrt"))
-    assert "--format onnx" in caught.value.mend
+        finish(export(ExportSettings(format="onxx")))
+    with pytest.raises(ExportError, match="have no int8"):
+        finish(export(ExportSettings(format="torch-export", precision="int8")))
+    with pytest.raises(UnitError, match="no range of batches"):
+        finish(export(ExportSettings(format="onnx", batches="0")))
     assert not (run.path / "export").exists()
 
 

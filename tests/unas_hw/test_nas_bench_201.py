@@ -15,7 +15,8 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
 
-from profilers.runtimes.onnx_file import INPUT, write_onnx
+from profilers.runtimes.onnx_edit import INPUT
+from profilers.runtimes.onnx_file import write_onnx
 from unas_hw.data import Dataset
 from unas_hw.errors import ArchitectureError
 from unas_hw.network import inherit

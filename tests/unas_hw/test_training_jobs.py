@@ -9,7 +9,7 @@ import pytest
 
 from unas_hw.errors import ArchitectureError, RunError
 from unas_hw.jobs import artifact, train
-from unas_hw.jobs.export import export
+from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.network import load_network
 from unas_hw.progress import Step, finish
@@ -83,7 +83,7 @@ def test_a_space_with_other_decisions_is_no_sibling(npz: Path) -> None:
 def test_what_has_no_table_is_not_exported_and_why_is_said(npz: Path) -> None:
     finish(retrain(None, RECIPE, elsewhere=Elsewhere(architecture=CHOICES, dataset=str(npz), name="one")))
     with pytest.raises(RunError, match="trained without a search") as caught:
-        finish(export(None, "onnx"))
+        finish(export(ExportSettings(format="onnx")))
     assert caught.value.mend.startswith("unas-hw search --space mbconv-small --latency-budget")
 
 

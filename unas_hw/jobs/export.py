@@ -1,180 +1,225 @@
-"""Export and verify: a run's network as a file, compared with the network and measured against the budget."""
+"""Export: a run's network as a file, verified; where it misses its budget, a neighbour that does not."""
 
 from __future__ import annotations
 
-import math
+import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
-from latency_tables.coverage import profiler_of
-from profilers.devices.local import LocalProfiler
-from profilers.environment import changed
-from profilers.registry import find_runtime
+from profilers.agent.engine import Array
+from profilers.agent.engines import version
+from profilers.precision import PRECISIONS
+from profilers.runtimes.onnx_file import default_opset
 from profilers.timing import TimingRule
-from unas_hw.budget import Budget
 from unas_hw.data import in_order
-from unas_hw.errors import ExportError
-from unas_hw.export import FORMATS, Format, find_format
+from unas_hw.export import Format, Options, find_format
+from unas_hw.export.batches import MOST, Batches
+from unas_hw.export.manifest import Manifest, digest
 from unas_hw.jobs.artifact import Context, open_run
-from unas_hw.jobs.proxy import STANDS_IN, latency_of
-from unas_hw.meter import Meter, Reading, enough_for
-from unas_hw.network import load_network
+from unas_hw.jobs.card import write_model_card
+from unas_hw.jobs.latency import measure
+from unas_hw.jobs.repair import Repaired, adopt, repair
+from unas_hw.jobs.subject import Subject
+from unas_hw.jobs.verify import verified
+from unas_hw.meter import Reading
+from unas_hw.network import WEIGHTS
 from unas_hw.progress import Job, Step
-from unas_hw.training import accuracy
-from unas_hw.verify import Check, Verdict, budget_missed, latency_checks, onnx_checks, parity, table_check
+from unas_hw.space import Architecture
+from unas_hw.verify.report import write_reports
 
-IMAGES = 256
+FOLDER = "export"
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 256, 32
-REPORT = "report.json"
+REPAIRS = 2
+"""Networks that are adopted at most: the file of one that was fine-tuned is measured once more."""
 
 
-def export(name: str | None, format_name: str | None, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
-    """Writes the network of a run (the last one by default) and verifies the file.
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """What an export is told; None means that it finds out.
+
+    Attributes:
+        run: Name of the run; the last one by default.
+        format: Of ``unas_hw.export.FORMATS``; by default what the table's runtime runs.
+        precision: As in ``profilers.precision``; by default the one that was searched for.
+        batches: Such as ``dynamic:1-64``; by default what is usual for the format.
+        opset: Of ONNX.
+        preprocess: Whether the file is to take pixels from 0 to 255.
+        capabilities: Of GPUs that TensorRT-RTX builds for.
+        repair: Whether a missed budget is mended by another network; by default only where that costs no training and
+            the file is what the budget was searched for: of the table's runtime and precision.
+        device: Where the file is verified; by default the device of the table.
+    """
+
+    run: str | None = None
+    format: str | None = None
+    precision: str | None = None
+    batches: str | None = None
+    opset: int | None = None
+    preprocess: bool = False
+    capabilities: tuple[str, ...] = ()
+    repair: bool | None = None
+    device: str | None = None
+
+
+def export(settings: ExportSettings, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
+    """Writes the network of a run and verifies the file.
+
+    Where only the budget is missed, neighbours of the network are exported and measured until one keeps it; that is
+    the run's network then.
 
     Returns:
-        As ``verify``.
+        As ``verify``, with ``repair``: None where nothing had to be mended, else ``from`` (the architecture that
+        missed), ``scale`` (of the table, by what was measured), ``rounds`` (``architecture``, ``predicted_ms``,
+        ``measured_ms``, ...) and ``reason`` (why none was found, or None).
+
+    Raises:
+        ExportError: If the format has not what is asked for.
+        MissingDependencyError: If a library is missing; the mend installs it.
     """
-    context = open_run(name)
-    fmt = find_format(format_name, None if context.table.is_published else context.table.header["runtime"])
-    network = load_network(context.run, context.space)
-    path = context.run.path / "export" / f"model{fmt.suffix}"
-    path.parent.mkdir(exist_ok=True)
-    yield Step(f"export {fmt.name}", 0, 1)
-    calibration = in_order(context.data.train.first(CALIBRATION_IMAGES), CALIBRATION_BATCH)
-    images = (batch.x.numpy() for batch in calibration)
-    stored = find_runtime(_runs(context, fmt)).stored(context.space.precision)
-    fmt.write(network, context.space.input_shape, path, stored, images)
-    return (yield from _verify(context, fmt, path, network, rule or TimingRule()))
-
-
-def verify(name: str | None, format_name: str | None = None, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
-    """Verifies what a run has exported, the last format first.
-
-    Returns:
-        ``passed``, ``format``, ``path``, ``max_abs_error``, ``top1_agreement``, ``predicted_ms``,
-        ``measured_ms`` (None where only a published table knows the device, ``latency_from`` is then ``table``),
-        ``budget_ms``, ``input_shape`` of the file and ``priced_input_shape`` that the latency is for, ``checks``, and
-        ``budget_missed``: whether nothing else failed.
-    """
-    context = open_run(name)
-    folder = context.run.path / "export"
-    found = sorted(folder.glob("model.*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    wanted = [path for path in found if format_name in (None, _format_of(path).name)]
-    if not wanted:
-        raise ExportError(f"{folder} holds no exported model", mend=f"unas-hw export --run {context.run.path.name}")
-    network = load_network(context.run, context.space)
-    return (yield from _verify(context, _format_of(wanted[0]), wanted[0], network, rule or TimingRule()))
-
-
-def _format_of(path: Path) -> Format:
-    return next(fmt for fmt in FORMATS.values() if fmt.suffix == path.suffix)
-
-
-def _verify(context: Context, fmt: Format, path: Path, network: nn.Module, rule: TimingRule) -> Job[dict[str, Any]]:
-    checks: list[Check] = []
-    if fmt.name == "onnx":
-        yield Step("check the file", 0, 1)
-        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
-            profiled = Path(folder) / "profiled.onnx"
-            runtime = find_runtime(_runs(context, fmt))
-            runtime.convert(network, context.space.input_shape, profiled, context.space.precision)
-            checks += onnx_checks(path, profiled)
-    yield Step("compare outputs", 0, 1)
-    checks += _parity(context, fmt, path, network)
-    result = context.run.read_json("result.json")
-    reading = yield from _read(context, path, rule, result["predicted_ms"])
-    if context.table.is_published:
-        checks.append(table_check(result["predicted_ms"], result["budget_ms"]))
-    else:
-        checks += latency_checks(reading.judged_ms, reading.upper_ms, result["predicted_ms"], result["budget_ms"])
-    report = {
-        **_report(fmt, path, Verdict(tuple(checks)), result),
-        **latency_of(context.table, reading),
-        "device": context.table.header["device"],
-        "input_shape": list(context.space.input_shape),
-        "priced_input_shape": context.run.config.get("priced_input_shape", list(context.space.input_shape)),
-        "architecture": str(context.architecture),
-        "test_accuracy": accuracy(network, context.data.test),
-        "run": str(context.run.path),
-    }
-    context.run.write_json(f"export/{REPORT}", report)
+    rule = rule or TimingRule()
+    context = open_run(settings.run)
+    fmt, options = _told(context, settings)
+    with context.run.alone():
+        report = yield from _exported(context, fmt, options, settings.device, rule)
+        trained = (context.run.path / WEIGHTS[0]).is_file()
+        mends = (report["by_table"] and not trained) if settings.repair is None else settings.repair
+        rounds: list[dict[str, Any]] = []
+        history: dict[str, Any] | None = None
+        for _ in range(REPAIRS):
+            if not (report["budget_missed"] and report["measured_ms"] is not None and mends):
+                break
+            found = yield from _repaired(context, fmt, options, settings.device, rule, report)
+            rounds += [each.to_json() for each in found.rounds]
+            history = {
+                "from": str(context.architecture) if history is None else history["from"],
+                "scale": found.scale,
+                "rounds": rounds,
+                "reason": found.reason,
+            }
+            if found.architecture is None or found.reading is None:
+                break
+            yield from adopt(context, found.architecture, found.reading, found.scale)
+            context = open_run(str(context.run.path))
+            options = replace(options, metadata=_provenance(context, options))
+            report = yield from _exported(context, fmt, options, settings.device, rule)
+    if history:
+        report["repair"] = history
+        write_reports(context.run.path / FOLDER, report)
     return report
 
 
-def _runs(context: Context, fmt: Format) -> str:
-    """The runtime of the file: the table's, or, as a simulated device runs nothing, the format's first."""
-    runtime = str(context.table.header["runtime"])
-    return runtime if runtime.partition("+")[0] in fmt.runtimes else fmt.runtimes[0]
-
-
-def _parity(context: Context, fmt: Format, path: Path, network: nn.Module) -> Iterator[Check]:
-    workload = context.space.workload(context.architecture)
+def _told(context: Context, settings: ExportSettings) -> tuple[Format, Options]:
+    """The format and all that it needs; raises ``ExportError`` before anything is written."""
+    table = context.table
+    fmt = find_format(settings.format, None if table.is_published else table.header["runtime"])
+    searched = context.space.precision
+    precision = settings.precision or (searched if searched in fmt.precisions else "float32")
     batch = context.space.input_shape[0]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(4 * batch, *context.space.input_shape[1:], generator=generator)
-    tests = context.data.test
-    spread = torch.linspace(0, len(tests) - 1, min(IMAGES, len(tests))).long()  # files are in the order of classes
-    sizes = {"real images": tests.take(spread)}
-    if context.space.precision != "int8":  # whose ranges are those of real images, and noise leaves them
-        sizes["random images"] = noise
-    threads = max(1, context.table.header["threads"])  # a published table does not say
-    with LocalProfiler(_runs(context, fmt), threads) as engine, torch.inference_mode():
-        engine.load_artifact(workload, path, TimingRule())
-        for where, images in sizes.items():
-            images = images[: len(images) // batch * batch]
-            parts = images.split(batch) if fmt.name != "onnx" else (images,)
-            seen = np.concatenate([engine.run(workload.key, part.numpy()) for part in parts])
-            yield from parity(network(images).numpy(), seen, where, workload.op.dtype)
-        if fmt.name == "onnx":
-            image = list(sizes.values())[-1][:1]
-            one = engine.run(workload.key, image.numpy())
-            yield from parity(network(image).numpy(), one, "batch of 1", workload.op.dtype)
+    usual = Batches(1, MOST) if fmt.any_batch_by_default else Batches(batch, batch)
+    data = context.data
+    options = Options(
+        precision=precision,
+        batches=Batches.parse(settings.batches) if settings.batches else usual,
+        images=lambda: _images(context),
+        opset=settings.opset,
+        normalise=(data.mean.flatten().tolist(), data.std.flatten().tolist()) if settings.preprocess else None,
+        capabilities=settings.capabilities,
+    )
+    fmt.refuse(options)
+    return fmt, replace(options, metadata=_provenance(context, options))
 
 
-def _read(context: Context, path: Path, rule: TimingRule, predicted_ms: float) -> Job[Reading]:
-    """The file's own latency; what its table says where no such device is here."""
-    if context.table.is_published:
-        device = context.table.header["device"]
-        yield Step("judge", 0, 1, f"{STANDS_IN.format(table=device)}: the file was not measured on {device}")
-        return Reading(raw_ms=predicted_ms, scaled_ms=predicted_ms, margin=0.0, anchor_scale=1.0)
-    yield Step("measure", 0, 1)
-    workload = context.space.workload(context.architecture)
-    config = context.run.config
-    budget = Budget(config["budget_ms"], None, config["percentile"], config["confidence"])
-    rule = enough_for(rule, budget)
-    with profiler_of(context.table) as profiler:
-        if what := changed(context.table.environment, profiler.environment()):
-            yield Step(
-                "measure", 0, 1, f"{what} since the table was measured: the anchors beside the file are the scale"
-            )
-        meter = Meter(
-            context.space,
-            context.table,
-            profiler,
-            percentile=budget.percentile,
-            confidence=budget.confidence,
-        )
-        profiler.load_artifact(workload, path, rule)
-        return meter.read([workload], label="verify", rule=rule)[0]
+def _images(context: Context) -> Iterator[Array]:
+    """For calibration: training images, as chance put them there."""
+    size = max(CALIBRATION_BATCH, context.space.input_shape[0])
+    return (batch.x.numpy() for batch in in_order(context.data.train.first(CALIBRATION_IMAGES), size))
 
 
-def _report(fmt: Format, path: Path, verdict: Verdict, result: dict[str, Any]) -> dict[str, Any]:
-    errors = [check.seen for check in verdict.checks if check.name.startswith("max_abs_error")]
-    disagreements = [check.seen for check in verdict.checks if check.name.startswith("top1_disagreement")]
+def _provenance(context: Context, options: Options) -> dict[str, str]:
+    """Where a network comes from and what it takes, for files that hold such words."""
+    data, table, result = context.data, context.table, context.run.read_json("result.json")
+    normalised = "the file does this by itself" if options.normalise else "done before"
     return {
-        "passed": bool(verdict),
-        "format": fmt.name,
-        "path": str(path),
-        "max_abs_error": max(errors, default=math.inf),
-        "top1_agreement": 1 - max(disagreements, default=math.inf),
-        "predicted_ms": result["predicted_ms"],
-        "budget_ms": result["budget_ms"],
-        "budget_missed": budget_missed(verdict.checks),
-        "checks": [check.to_json() for check in verdict.checks],
+        "architecture": str(context.architecture),
+        "space": context.space.origin,
+        "dataset": data.name,
+        "input": "x".join(map(str, context.space.input_shape[1:])),
+        "preprocessing": json.dumps(
+            {
+                "formula": "(pixels / 255 - mean) / std",
+                "mean": [round(each, 6) for each in data.mean.flatten().tolist()],
+                "std": [round(each, 6) for each in data.std.flatten().tolist()],
+                "done": normalised,
+            }
+        ),
+        "labels": json.dumps(list(data.class_names) or [str(label) for label in range(data.classes)]),
+        "table": table.path.name,
+        "table_hash": table.hash,
+        "device": str(table.header["device"]),
+        "runtime": str(table.header["runtime"]),
+        "budget_ms": f"{result['budget_ms']:.6g}",
+        "predicted_ms": f"{result['predicted_ms']:.6g}",
+        "precision": options.precision,
+        "batches": str(options.batches),
+        "versions": json.dumps({name: version(name) for name in ("unas-hw", "torch", "onnx")}),
     }
+
+
+def _exported(
+    context: Context, fmt: Format, options: Options, device: str | None, rule: TimingRule
+) -> Job[dict[str, Any]]:
+    """Writes and verifies the file of the run's own network."""
+    joint = "_" if fmt.name == "torch" else "."  # a file that is imported has no dots in its name
+    short = "" if options.precision == context.space.precision else joint + PRECISIONS[options.precision][0]
+    path = context.run.path / FOLDER / f"model{short}{fmt.suffix}"
+    path.parent.mkdir(exist_ok=True)
+    yield Step(f"export {fmt.name}", 0, 1)
+    subject = _written(context, fmt, options, path)
+    report = yield from verified(subject, device, rule)
+    if fmt.name == "torch":
+        write_model_card(subject, report)
+    return report
+
+
+def _written(context: Context, fmt: Format, options: Options, path: Path, network: nn.Module | None = None) -> Subject:
+    """The files at ``path``, with their manifest."""
+    manifest = Manifest(
+        format=fmt.name,
+        precision=options.precision,
+        batches=str(options.batches),
+        opset=(options.opset or default_opset(options.precision)) if fmt.from_onnx else None,
+        input_shape=list(context.space.input_shape),
+        normalised_inside=options.normalise is not None,
+        files={},
+        run=str(context.run.path.resolve()),
+        architecture=str(context.architecture),
+        metadata=dict(options.metadata),
+    )
+    subject = Subject(context, manifest, path, network)
+    facts = fmt.write(subject.network, context.space.input_shape, path, options)
+    files = {each.name: digest(each) or "" for each in fmt.files(path)}
+    subject = replace(subject, manifest=replace(manifest, files=files, facts=facts))
+    subject.manifest.save(path)
+    return subject
+
+
+def _repaired(
+    context: Context, fmt: Format, options: Options, device: str | None, rule: TimingRule, report: dict[str, Any]
+) -> Job[Repaired]:
+    """Searches around the run's network; files of neighbours are written elsewhere, and measured there."""
+
+    def measured(architecture: Architecture, network: nn.Module) -> Job[Reading]:
+        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
+            other = replace(context, architecture=architecture)
+            subject = _written(other, fmt, options, Path(folder) / f"model{fmt.suffix}", network.eval())
+            latency = yield from measure(subject, device, rule)
+        return latency.judged
+
+    first = Reading(**{name: report["reading"][name] for name in Reading.__dataclass_fields__})
+    label = f"{fmt.name} {options.precision} {options.batches}"
+    return (yield from repair(context, report["budget_ms"], first, measured, label=label))

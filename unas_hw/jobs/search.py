@@ -24,6 +24,7 @@ from profilers.units import format_ms
 from unas_hw.budget import Budget
 from unas_hw.data import load_dataset
 from unas_hw.distributed import ALONE, Ranks, join, leave
+from unas_hw.jobs.found import described, fine_tuned, limits_kept
 from unas_hw.jobs.limits import constraints_of, said
 from unas_hw.jobs.memory import fit_memory, told_mode
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
@@ -35,12 +36,11 @@ from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
 from unas_hw.methods.selection import Path as ChoicePath
 from unas_hw.methods.selection import Selection, select
 from unas_hw.methods.unas import UnasSearch
-from unas_hw.network import inherit, recalibrate, save_network
+from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
-from unas_hw.training import Recipe, accuracy, train
 
 RESULT, ARCHITECTURE = "result.json", "architecture.json"
 COLLAPSED = 0.7
@@ -222,41 +222,20 @@ def _finish(
 ) -> Job[dict[str, Any]]:
     path = selection.best or selection.nearest
     reading = selection.readings[path]
-    architecture = unas.space.architecture(path)
-    network = unas.space.network(architecture)
-    inherit(network, unas.supernet, path)
-    with unas.hardware.holding(network):
-        recalibrate(network, unas.data.train)
-    recipe = Recipe(epochs=unas.config.finetune_epochs, lr=2e-3, seed=unas.config.seed)
-    for metrics in train(network, unas.data.train, recipe, run, "finetune", unas.hardware):
-        yield Step("fine-tune", metrics["epoch"], recipe.epochs)
-    with unas.hardware.holding(network):
-        valid_accuracy = accuracy(network, unas.data.valid)
+    network, valid_accuracy = yield from fine_tuned(unas, path, run)
     save_network(run, "weights.safetensors", network)
-    run.write_json(
-        ARCHITECTURE,
-        {
-            "space": unas.space.name,
-            "version": 1,
-            "choices": list(architecture.choices),
-            **shapes(unas.space, unas.model.space),
-            "table": unas.model.table.hash,
-        },
-    )
+    run.write_json(ARCHITECTURE, described(unas, path))
     result = {
         "run": str(run.path),
         **common,
-        "architecture": str(architecture),
+        "architecture": str(unas.space.architecture(path)),
         "predicted_ms": unas.model.latency_ms(path),
         **latency_of(unas.model.table, reading),
         **shapes(unas.space, unas.model.space),
         "percentile": budget.percentile,
         "confidence": budget.confidence,
         "feasible": selection.best is not None,
-        "limits": {
-            each.resource.name.replace(" ", "-"): {"limit": each.limit, "value": each.resource.value(path)}
-            for each in unas.constraints
-        },
+        "limits": limits_kept(unas, path),
         "valid_accuracy": valid_accuracy,
         "candidates": len(selection.readings),
         "seconds": time.monotonic() - begin,
