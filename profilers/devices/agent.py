@@ -12,6 +12,7 @@ import numpy as np
 from profilers.agent.engine import Array
 from profilers.devices.converting import ConvertingProfiler
 from profilers.errors import ConversionError
+from profilers.files import explained
 from profilers.workload import Workload
 
 
@@ -36,7 +37,9 @@ class AgentProfiler(ConvertingProfiler):
 
     def _load_artifact(self, workload: Workload, path: Path) -> None:
         request = {"do": "load", "key": workload.key, "suffix": path.suffix, "precision": workload.op.dtype}
-        answer = self._ask({**request, "shape": workload.op.shape}, path.read_bytes())[0]
+        with explained(path):
+            content = path.read_bytes()
+        answer = self._ask({**request, "shape": workload.op.shape}, content)[0]
         self._details[workload.key] = answer["details"]
 
     def details(self, key: str) -> dict[str, Any]:

@@ -176,9 +176,14 @@ def _anonymous() -> None:
     _rewritten(lambda model: model.ClearField("metadata_props"))
 
 
+def _gone() -> None:
+    MODEL.unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "check"),
     [
+        (_gone, BROKEN),
         (_cut, "files that are no ONNX"),
         (_nan, "weights that are no numbers"),
         (_other_weights, "max_abs_error (real images)"),

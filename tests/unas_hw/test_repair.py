@@ -183,6 +183,8 @@ def test_the_tables_scale_is_the_median_of_what_was_measured() -> None:
     assert scale_of([(0.4, 0.6)]) == pytest.approx(1.5)
     assert scale_of([(0.4, 0.6), (0.5, 0.5), (0.1, 0.9)]) == pytest.approx(1.5)
     assert scale_of([(1.0, 1.2), (1.0, 1.4)]) == pytest.approx(1.3)
+    assert scale_of([(1.0, 1.2), (-0.1, 0.3)]) == pytest.approx(1.2)  # of a fit that is wrong for small networks
+    assert scale_of([(-0.1, 0.3)]) == 1
 
 
 def test_predictions_are_aimed_where_measurements_will_meet_the_budget() -> None:
@@ -193,4 +195,5 @@ def test_predictions_are_aimed_where_measurements_will_meet_the_budget() -> None
     assert aim_ms(0.6, [*line, (0.3, 2.0)]) == pytest.approx(0.2, abs=0.01)
     assert aim_ms(0.6, [(0.5, 0.8), (0.4, 0.9)]) == pytest.approx(0.375)  # no line says that smaller is slower
     assert aim_ms(0.6, [(0.5, 1.0), (0.5, 0.8)]) == pytest.approx(0.375)
+    assert aim_ms(0.6, [(0.5, 1.0), (-0.1, 0.7)]) == pytest.approx(-0.3)
     assert aim_ms(0.6, [(0.5, 1.0), (0.4, 0.7)]) == pytest.approx(0.6 * 0.4 / 0.7)  # and a budget is not used twice

@@ -170,7 +170,9 @@ def test_a_budget_that_nothing_meets_has_a_reason_with_both_numbers(context: Con
     found = _repaired(context, device, budget_ms)
     assert found.architecture is None and found.reading is None
     assert found.reason is not None
-    assert "the smallest network of the space takes" in found.reason and "the budget is" in found.reason
+    smallest = device.reading(context.space.architecture(device.model.smallest))
+    assert "the smallest network of the space takes" in found.reason
+    assert format_ms(smallest.judged_ms) in found.reason and f"the budget is {format_ms(budget_ms)}" in found.reason
     assert device.measured == [context.space.architecture(device.model.smallest)]  # a prediction alone refuses nothing
     assert found.scale == pytest.approx(SLOWER, rel=0.02)
 
@@ -180,6 +182,8 @@ def test_a_budget_below_what_even_the_table_promises_is_not_measured_for(context
     found = _repaired(context, device, 0.99 * device.model.range[0])
     assert found.architecture is None and found.reason is not None and found.rounds == ()
     assert device.measured == []
+    assert format_ms(found.scale * device.model.range[0]) in found.reason
+    assert f"the budget is {format_ms(0.99 * device.model.range[0])}" in found.reason
 
 
 def test_a_device_that_no_scale_describes_ends_after_the_rounds_that_were_allowed(context: Context) -> None:

@@ -264,14 +264,11 @@ class _State:
     def reason(self) -> str:
         """Why no neighbour keeps the budget."""
         smallest, budget, by = self.model.smallest, format_ms(self.budget_ms), f"corrected table (x{self.scale:.2f})"
-        smallest_ms = self.scale * self.predicted_ms(smallest)
-        if smallest in self.readings or smallest_ms > self.budget_ms:
-            known = self.readings.get(smallest)
-            measured = f", {_measured(known)} measured" if known else ""
-            return (
-                f"the smallest network of the space takes {format_ms(smallest_ms)} by the {by}{measured}: "
-                f"the budget is {budget}"
-            )
+        words, smallest_ms = "the smallest network of the space takes", self.scale * self.predicted_ms(smallest)
+        if smallest in self.readings:
+            return f"{words} {_measured(self.readings[smallest])}, measured: the budget is {budget}"
+        if smallest_ms > self.budget_ms:
+            return f"{words} {format_ms(smallest_ms)} by the {by}: the budget is {budget}"
         nearest = min(self.readings.values(), key=lambda reading: reading.upper_ms)
         tried = f"the nearest of {len(self.readings)} measured networks takes {_measured(nearest)}"
         if self.next() is None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from profilers.errors import ConversionError, DeviceLostError
+from profilers.errors import ConversionError, DeviceLostError, FileError
 from profilers.registry import find_runtime
 from profilers.runtimes.onnx_file import default_opset
 from profilers.timing import TimingRule
@@ -97,7 +97,7 @@ def verified(subject: Subject, device: str | None, rule: TimingRule) -> Job[dict
                 yield Step("accuracy", 0, 1)
                 checks += accuracy_checks(subject, run)
         latency = yield from measure(subject, device, rule)
-    except (ConversionError, DeviceLostError, ExportError) as error:
+    except (ConversionError, DeviceLostError, ExportError, FileError) as error:
         if isinstance(error, DeviceLostError) and device is not None:
             raise  # a connection that broke says nothing of the file
         checks.append(Check(BROKEN, 1, 0, error.what))

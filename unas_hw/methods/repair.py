@@ -24,10 +24,13 @@ MOST = 2_000_000
 def scale_of(readings: Sequence[tuple[float, float]]) -> float:
     """What the table has to be multiplied by: the median of ``measured_ms / predicted_ms`` over these pairs.
 
+    Without those that are predicted to take nothing, as a wrong table may say; 1 where it says so of all.
+
     Args:
         readings: ``(predicted_ms, measured_ms)`` of every artifact that was measured.
     """
-    return float(np.median([measured_ms / predicted_ms for predicted_ms, measured_ms in readings]))
+    ratios = [measured_ms / predicted_ms for predicted_ms, measured_ms in readings if predicted_ms > 0]
+    return float(np.median(ratios)) if ratios else 1.0
 
 
 def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
@@ -41,8 +44,8 @@ def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
         readings: As in ``scale_of``.
     """
     predicted, measured = np.array(readings).T
-    nearest = measured.argmin()
-    by_ratio = budget_ms * predicted[nearest] / measured[nearest]
+    nearest = np.where(predicted > 0, measured, np.inf).argmin()
+    by_ratio = budget_ms * max(predicted[nearest], 0.0) / measured[nearest]
     rows, columns = np.triu_indices(len(readings), 1)
     apart = predicted[rows] != predicted[columns]
     rows, columns = rows[apart], columns[apart]
