@@ -104,7 +104,8 @@ def report_lines(report: dict[str, Any]) -> str:
     lines |= {"run": report["run"], "verdict": verdict(report)}
     mend = ""
     if report["budget_missed"] and report["repair"] is None:
-        mend = f"\n  mend: unas-hw export --run {report['run']} --format {report['format']} --repair"
+        again = f"--run {report['run']} --format {report['format']} --precision {report['precision']} --repair"
+        mend = f"\n  mend: unas-hw export {again}"
     return "\n".join(words) + f"\n\n{sheet(lines)}{mend}"
 
 

@@ -35,7 +35,7 @@ def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, images: str)
     told = unas_hw("export", "--no-repair")
     assert told.exit_code == 3
     assert "BUDGET MISSED" in told.stdout
-    assert f"mend: unas-hw export --run {found['run']} --format onnx --repair" in told.stdout
+    assert f"mend: unas-hw export --run {found['run']} --format onnx --precision float32 --repair" in told.stdout
     repaired = unas_hw("export")
     assert repaired.exit_code == 0, repaired.stdout
     assert "another network in" in repaired.stdout and "the table's scale is x" in repaired.stdout

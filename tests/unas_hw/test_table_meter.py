@@ -12,7 +12,7 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import ANCHOR_MOVE, Meter, TableMeter
 from unas_hw.methods.selection import BAND, select
 from unas_hw.spaces.chain import ChainSpace
-from unas_hw.verify import budget_missed, table_check
+from unas_hw.verify import budget_missed, published_check
 
 
 def test_candidates_use_the_whole_budget_and_the_mode_is_one_only_if_it_does(
@@ -36,8 +36,8 @@ def test_candidates_use_the_whole_budget_and_the_mode_is_one_only_if_it_does(
 
 
 def test_a_prediction_above_the_budget_is_a_missed_budget() -> None:
-    assert not budget_missed([table_check(79.0, 80.0)])
-    assert budget_missed([table_check(81.0, 80.0)])
+    assert not budget_missed([published_check(79.0, 80.0)])
+    assert budget_missed([published_check(81.0, 80.0)])
 
 
 def test_any_runtime_may_run_a_file_of_a_table_that_names_none() -> None:

@@ -24,10 +24,10 @@ from unas_hw.verify import (
     Check,
     Verdict,
     accuracy_check,
+    budget_check,
     budget_missed,
-    latency_checks,
     parity,
-    prediction_check,
+    table_checks,
 )
 from unas_hw.verify.onnx_file import layer_types, onnx_checks, runtime_warnings
 
@@ -189,31 +189,28 @@ def test_layers_in_another_precision_are_counted(
 
 
 def test_a_latency_over_the_budget_is_seen_and_one_on_it_is_kept() -> None:
-    assert _failed(latency_checks(80.0, 80.0)) == []
-    assert _failed(latency_checks(80.1, 80.0)) == ["upper bound of measured_ms within the budget"]
-    assert _failed(latency_checks(math.nan, 80.0)) != []
+    assert budget_check(80.0, 80.0).passed
+    assert not budget_check(80.1, 80.0).passed
+    assert not budget_check(math.nan, 80.0).passed
 
 
-def test_anchors_that_moved_too_far_are_seen_whichever_way() -> None:
+def test_a_table_that_misleads_or_is_of_another_speed_is_seen() -> None:
+    assert _failed(table_checks(50.0, 50.0, 1.0)) == []
     for scale in (1.01 * MOST_MOVED, 1 / (1.01 * MOST_MOVED)):
-        assert _failed(latency_checks(79.0, 80.0, scale)) == ["factor by which the anchors moved"]
-
-
-def test_a_table_that_misleads_is_seen() -> None:
+        assert _failed(table_checks(50.0, 50.0, scale)) == ["factor by which the anchors moved"]
     for share in (1 - MAX_PREDICTION_ERROR / 100 - 0.01, 1 + MAX_PREDICTION_ERROR / 100 + 0.01):
-        assert not prediction_check(50.0, share * 50.0).passed
-    assert prediction_check(50.0, 50.0).passed
+        assert _failed(table_checks(50.0, share * 50.0, 1.0)) == ["prediction error in percent"]
 
 
 def test_only_the_budget_missed_is_told_from_other_failures() -> None:
-    missed, kept = latency_checks(81.0, 80.0), latency_checks(79.5, 80.0)
-    misled = prediction_check(50.0, 80.0)
-    assert budget_missed([GOOD, *missed])
-    assert budget_missed([GOOD, misled, *missed])
-    assert not budget_missed([misled, *kept])
-    assert not budget_missed([BAD, *missed])
-    assert not budget_missed([BAD, *kept])
-    assert not budget_missed(kept)
+    missed, kept = budget_check(81.0, 80.0), budget_check(79.5, 80.0)
+    misled = table_checks(50.0, 80.0, 2.0)
+    assert budget_missed([GOOD, missed])
+    assert budget_missed([GOOD, *misled, missed])
+    assert not budget_missed([*misled, kept])
+    assert not budget_missed([BAD, missed])
+    assert not budget_missed([BAD, kept])
+    assert not budget_missed([kept])
 
 
 @pytest.mark.parametrize("precision", sorted(LOST_POINTS))

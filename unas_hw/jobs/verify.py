@@ -21,7 +21,7 @@ from unas_hw.jobs.outputs import accuracy_checks, output_checks, runner
 from unas_hw.jobs.subject import Subject
 from unas_hw.progress import Job, Step
 from unas_hw.training import accuracy
-from unas_hw.verify import Check, Verdict, budget_missed, latency_checks, prediction_check, table_check
+from unas_hw.verify import Check, Verdict, budget_check, budget_missed, published_check, table_checks
 from unas_hw.verify.onnx_file import onnx_checks, runtime_warnings
 from unas_hw.verify.report import write_reports
 
@@ -142,11 +142,11 @@ def _promise(subject: Subject, latency: Latency, result: dict[str, Any]) -> Iter
     table, reading = subject.context.table, latency.reading
     if reading is None:
         if table.is_published and subject.as_priced:
-            yield table_check(result["predicted_ms"], result["budget_ms"])
+            yield published_check(result["predicted_ms"], result["budget_ms"])
     elif latency.for_budget:
-        yield from latency_checks(latency.judged.upper_ms, result["budget_ms"], reading.anchor_scale)
+        yield budget_check(latency.judged.upper_ms, result["budget_ms"])
         if latency.by_table:
-            yield prediction_check(latency.judged.judged_ms, result["predicted_ms"])
+            yield from table_checks(latency.judged.judged_ms, result["predicted_ms"], reading.anchor_scale)
 
 
 def _report(subject: Subject, checks: list[Check], latency: Latency, result: dict[str, Any]) -> dict[str, Any]:

@@ -114,21 +114,20 @@ def accuracy_check(right: Array, still_right: Array, precision: str) -> Check:
     return Check("points of top-1 accuracy lost", points, allowed, words)
 
 
-def latency_checks(upper_ms: float, budget_ms: float, anchor_scale: float = 1.0) -> list[Check]:
-    """The promise, by the upper bound of the measurement, and whether its scale can be believed."""
-    words = f"anchors x{anchor_scale:.3f} the table's speed"
+def budget_check(upper_ms: float, budget_ms: float) -> Check:
+    """The promise, by the upper bound of the measurement."""
+    return Check(MEASURED, upper_ms, budget_ms)
+
+
+def table_checks(measured_ms: float, predicted_ms: float, anchor_scale: float) -> list[Check]:
+    """Whether the table could have told, and whether it is still of this machine."""
     return [
-        Check(MEASURED, upper_ms, budget_ms),
-        Check(MOVED, max(anchor_scale, 1 / anchor_scale), MOST_MOVED, words),
+        Check(MOVED, max(anchor_scale, 1 / anchor_scale), MOST_MOVED, f"x{anchor_scale:.3f} to the table's speed"),
+        Check(PREDICTION, abs(predicted_ms / measured_ms - 1) * 100, MAX_PREDICTION_ERROR),
     ]
 
 
-def prediction_check(measured_ms: float, predicted_ms: float) -> Check:
-    """Whether the table could have told."""
-    return Check(PREDICTION, abs(predicted_ms / measured_ms - 1) * 100, MAX_PREDICTION_ERROR)
-
-
-def table_check(predicted_ms: float, budget_ms: float) -> Check:
+def published_check(predicted_ms: float, budget_ms: float) -> Check:
     """The promise, where only a published table knows the device."""
     return Check(PREDICTED, predicted_ms, budget_ms)
 
