@@ -221,5 +221,5 @@ def _repaired(
         return latency.judged
 
     first = Reading(**{name: report["reading"][name] for name in Reading.__dataclass_fields__})
-    label = f"{fmt.name} {options.precision} {options.batches}"
+    label = f"{fmt.name} {options.precision} {options.batches} on {report['device']}"
     return (yield from repair(context, report["budget_ms"], first, measured, label=label))

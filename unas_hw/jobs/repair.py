@@ -21,7 +21,7 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
 from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.repair import aim_ms, neighbours, scale_of
-from unas_hw.methods.selection import Path, _best
+from unas_hw.methods.selection import Path, best_of
 from unas_hw.methods.unas import CHECKPOINT, UnasSearch
 from unas_hw.network import BEFORE, WEIGHTS, inherit, load_network, recalibrate, save_network
 from unas_hw.progress import Job, Step
@@ -222,7 +222,7 @@ class _State:
             fits = self.fits if self.unas.constraints else None
             found = neighbours(self.model, self.start, log_probs, most_ms, fits=fits, tried=list(self.readings))
             if found:
-                return _best(found, self.unas.valid_losses, self.model)
+                return best_of(found, self.unas.valid_losses, self.model)
         # What larger networks say need not hold for the smallest: before giving up it is measured.
         smallest = self.model.smallest
         may_fit = self.predicted_ms(smallest) <= self.budget_ms and self.fits(smallest)

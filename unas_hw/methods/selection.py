@@ -95,7 +95,7 @@ def select(
         selection.readings.update(zip(paths, readings, strict=True))
         within = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
         fitting = [path for path in within if fits is None or fits(path)]
-        selection.best = _best(fitting, losses, model) if fitting else None
+        selection.best = best_of(fitting, losses, model) if fitting else None
         if not set(fitting).isdisjoint(neighbours):  # a mode that fits with room to spare leaves the budget unused
             break
         ratios = [reading.judged_ms / model.latency_ms(path) for path, reading in selection.readings.items()]
@@ -104,7 +104,7 @@ def select(
     yield selection
 
 
-def _best(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
+def best_of(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
     """The lowest mean loss; of those that are worse by no more than chance, the slowest by prediction.
 
     An unused budget is unused accuracy. Chance is ``CHANCE`` standard errors of the difference on the same images. By
