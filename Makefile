@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/unas-hw profile
 	$(BIN)/unas-hw search --latency-budget 50%
 	$(BIN)/unas-hw train
-	$(BIN)/unas-hw export
+	$(BIN)/unas-hw export --repair
 
 test: .venv/tested
 	$(BIN)/python -m pytest
