@@ -198,6 +198,7 @@ def test_a_table_that_misleads_or_is_of_another_speed_is_seen() -> None:
     assert _failed(table_checks(50.0, 50.0, 1.0)) == []
     for scale in (1.01 * MOST_MOVED, 1 / (1.01 * MOST_MOVED)):
         assert _failed(table_checks(50.0, 50.0, scale)) == ["factor by which the anchors moved"]
+        assert "unas-hw profile --refresh" in table_checks(50.0, 50.0, scale)[0].words
     for share in (1 - MAX_PREDICTION_ERROR / 100 - 0.01, 1 + MAX_PREDICTION_ERROR / 100 + 0.01):
         assert _failed(table_checks(50.0, share * 50.0, 1.0)) == ["prediction error in percent"]
 

@@ -121,8 +121,11 @@ def budget_check(upper_ms: float, budget_ms: float) -> Check:
 
 def table_checks(measured_ms: float, predicted_ms: float, anchor_scale: float) -> list[Check]:
     """Whether the table could have told, and whether it is still of this machine."""
+    factor, words = max(anchor_scale, 1 / anchor_scale), f"x{anchor_scale:.3f} to the table's speed"
+    if factor > MOST_MOVED:
+        words += "; unas-hw profile --refresh brings the table to this machine"
     return [
-        Check(MOVED, max(anchor_scale, 1 / anchor_scale), MOST_MOVED, f"x{anchor_scale:.3f} to the table's speed"),
+        Check(MOVED, factor, MOST_MOVED, words),
         Check(PREDICTION, abs(predicted_ms / measured_ms - 1) * 100, MAX_PREDICTION_ERROR),
     ]
 
