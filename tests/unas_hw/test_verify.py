@@ -157,6 +157,17 @@ def test_another_network_than_the_profiled_one_is_seen(space: ChainSpace, files:
     assert _failed(checks) == ["arithmetic nodes unlike the profiled ones"]
 
 
+def test_batch_normalisation_may_be_folded_where_what_is_timed_has_it_but_not_the_other_way(
+    files: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(files / "timed.onnx")
+    model.graph.node.append(onnx.helper.make_node("BatchNormalization", ["a"] * 5, ["b"]))
+    onnx.save(model, tmp_path / "unfolded.onnx")
+    assert _failed(_checks(files / "final.onnx", tmp_path / "unfolded.onnx")) == []
+    unlike = _failed(_checks(tmp_path / "unfolded.onnx", files / "timed.onnx"))
+    assert "arithmetic nodes unlike the profiled ones" in unlike
+
+
 def test_a_graph_that_is_invalid_is_seen_with_the_words_of_the_checker(files: Path, tmp_path: Path) -> None:
     model = onnx.load(files / "final.onnx")
     model.graph.node[1].input[0] = "nowhere"
