@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from profilers.files import as_plain
 
 if TYPE_CHECKING:
     from unas_hw.progress import Job
@@ -126,18 +126,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 def emit(result: Mapping[str, Any] | list[Any], as_json: bool, lines: str) -> None:
     """The result: all of it as JSON, or what a person wants to know."""
-    click.echo(json.dumps(_plain(result), indent=2) if as_json else lines)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
+    click.echo(json.dumps(as_plain(result), indent=2) if as_json else lines)
 
 
 def sheet(pairs: Mapping[str, object]) -> str:

@@ -10,11 +10,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from latency_tables.errors import UnknownFormatError
 from latency_tables.table import LatencyTable
+from profilers.files import as_plain
 
 COLUMNS: dict[str, type] = {
     "key": str, "role": str, "ms": float, "sd_ms": float, "origin": str, "source": str, "raw_ms": float,
@@ -75,15 +75,6 @@ def _parquet(table: LatencyTable) -> bytes:
 def _about(table: LatencyTable) -> dict[str, Any]:
     about = {"header": table.header, "calibration": table.calibration.to_record()}
     return {
-        name: {field: _plain(value) for field, value in content.items() if field != "record"}
+        name: {field: as_plain(value) for field, value in content.items() if field != "record"}
         for name, content in about.items()
     }
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

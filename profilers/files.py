@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from profilers.errors import FileError
 
@@ -60,3 +62,14 @@ def read_text(path: Path) -> str:
     """The file's text; raises ``FileError``."""
     with explained(path):
         return path.read_text(encoding="utf-8", errors="replace")
+
+
+def as_plain(value: Any) -> Any:
+    """The same as JSON has it: no NaN and no infinity, which become null, and paths as text."""
+    if isinstance(value, Mapping):
+        return {key: as_plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -200,7 +200,7 @@ def _makes(kind: type[nn.Module], positional: list[Any], keywords: dict[str, Any
     try:
         with torch.device("meta"):
             return _settings(kind(*positional, **keywords)) == _settings(module)
-    except Exception:
+    except Exception:  # whatever a constructor that is only tried raises: it is another one then
         return False
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from profilers.files import write_atomic
+from profilers.files import as_plain, write_atomic
 from profilers.precision import PRECISIONS
 from profilers.units import format_bytes, format_ms
 
@@ -17,17 +16,8 @@ REPORT = "report.json"
 
 def write_reports(folder: Path, report: Mapping[str, Any]) -> None:
     """``report.json`` and ``report.md``."""
-    write_atomic(folder / REPORT, json.dumps(_plain(report), indent=2) + "\n")
+    write_atomic(folder / REPORT, json.dumps(as_plain(report), indent=2) + "\n")
     write_atomic(folder / "report.md", as_markdown(report))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no infinity and no NaN."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
