@@ -220,10 +220,10 @@ class AdditiveModel(CostModel):
         steepest: float = 1.0,
     ) -> None:
         super().__init__(space, space.costs(price, constant), name=name, unit=unit)
-        self._bend, self._steepest = bend, steepest
+        self.bend, self._steepest = bend, steepest
 
     def values(self, paths_NG: Paths) -> Costs:
-        return np.asarray(self._bend(super().values(paths_NG)), np.float64)
+        return np.asarray(self.bend(super().values(paths_NG)), np.float64)
 
     @cached_property
     def _parts(self) -> list[Tensor]:
@@ -248,7 +248,7 @@ class AdditiveModel(CostModel):
             found = self._plan.distribution(self._group_probs(probs))
         return replace(
             found,
-            values_ms=self._bend(found.values_ms),
+            values_ms=self.bend(found.values_ms),
             shift_ms=found.shift_ms * self._steepest,
             deviation_ms=found.deviation_ms * self._steepest,
             upper_bound=self.space.has_dead_operations,
