@@ -86,7 +86,6 @@ class SearchSpace(ABC):
         """Says which file of the user's it was made of."""
         self._file = str(file.resolve())
 
-    @final
     @property
     def version(self) -> str | None:
         """Of the user's own space, sixteen digits that change with its decisions and operations; None for others.
@@ -140,7 +139,6 @@ class SearchSpace(ABC):
         """
         return np.ones(len(paths_NG), bool)
 
-    @final
     @property
     def has_unusable(self) -> bool:
         """Whether there may be networks that are not usable: the space says which."""

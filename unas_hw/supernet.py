@@ -7,7 +7,7 @@ per decision (z of the paper), which runs a single candidate per layer.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -103,9 +103,10 @@ class MixedOp(nn.Module):
             alone: Tensor = self.candidates[path](x)
             return alone
         weights = path[: len(self.candidates)]
-        chosen = list(range(len(weights)))
+        chosen = [j for j, candidate in enumerate(self.candidates) if not isinstance(candidate, Pruned)]
         if self.most is not None and self.most < len(chosen):
-            chosen = weights.detach().topk(self.most).indices.sort().values.tolist()
+            largest = weights.detach()[chosen].topk(self.most).indices.sort().values.tolist()
+            chosen = [chosen[place] for place in largest]
             weights = weights * (weights.sum() / weights[chosen].sum().clamp_min(1e-12))
         if self.recompute and torch.is_grad_enabled():
             again: Tensor = checkpoint(self._mix, x, weights, chosen, use_reentrant=False)
@@ -123,11 +124,22 @@ class MixedOp(nn.Module):
             out = out + part
         return out
 
+    def keep(self, candidates: Collection[int]) -> None:
+        """Gives up all others with their weights; those that stay keep their places, of which others weigh 0."""
+        for place in range(len(self.candidates)):
+            if place not in candidates:
+                self.candidates[place] = Pruned()
+
     def compile_parts(self, backend: str) -> None:
         """See ``Supernet``."""
         self._mix = torch.compile(self._mix, backend=backend, dynamic=False)  # type: ignore[method-assign]
         for candidate in self.candidates:
             candidate.compile(backend=backend, dynamic=False)
+
+
+@final
+class Pruned(nn.Module):
+    """In the place of a candidate that was given up."""
 
 
 def keep_no_statistics(net: nn.Module) -> None:

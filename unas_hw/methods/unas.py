@@ -193,7 +193,8 @@ class UnasSearch:
             self.run.keep_lines(METRICS, self.epoch)
             self.run.keep_lines(GRADIENTS, self.diagnosed)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Writes a checkpoint, from which ``resume`` goes on."""
         tensors = {f"supernet.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         tensors |= {f"distribution.{name}": tensor for name, tensor in self.distribution.state_dict().items()}
         tensors |= to_tensors(self.w_optimizer, "w") | to_tensors(self.alpha_optimizer, "alpha")
@@ -224,7 +225,7 @@ class UnasSearch:
             self.epoch += 1
             if self.ranks.first:
                 self.run.append(METRICS, metrics)
-                self._save()
+                self.save()
             metrics = {**metrics, "seconds": time.monotonic() - begin}
             yield Progress(stage, self.epoch * len(train), self.epochs * len(train), metrics)
 
