@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -14,13 +16,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _TOLD = "unas_hw.configuration"
 
 
-def configurable(section: str = "", hyper_parameters: Callable[[], type] | None = None) -> Callable[[Command], Command]:
+def configurable(sections: Mapping[str, str] = MappingProxyType({})) -> Callable[[Command], Command]:
     """Adds both options. What the command line says itself counts more than ``--set``, and that more than the file.
 
     Args:
-        section: Key under which a file has the hyper-parameters, such as ``unas``.
-        hyper_parameters: Imports the dataclass of them; ``section_of`` then gives what was told, checked. None where a
-            command has none.
+        sections: ``module:name`` of a dataclass of hyper-parameters, by the key under which a file has them, such as
+            ``unas``; ``section_of`` then gives what was told, checked.
     """
 
     def read(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -30,18 +31,20 @@ def configurable(section: str = "", hyper_parameters: Callable[[], type] | None 
         elif parameter.name == "set" and value:
             told["set"] = dict(_assignment(text) for text in value)
         merged = {**told["config"], **told["set"]}
+        if not merged:
+            return
         names = {
             option.lstrip("-").replace("-", "_"): each.name
             for each in context.command.params
             if isinstance(each, click.Option) and each.expose_value and not each.is_eager
             for option in each.opts
         }
-        hints = get_type_hints(hyper_parameters()) if merged and hyper_parameters else ()
+        inner = [f"{key}.{each.name}" for key, target in sections.items() for each in fields(imported(target))]
         for key in merged:
-            _refuse_unknown(key, [*names, *(f"{section}.{field}" for field in hints)])
+            _refuse_unknown(key, [*names, *inner])
         context.default_map = {names[key]: each for key, each in merged.items() if key in names and each is not None}
 
-    more = f", and of hyper-parameters under {section}:" if section else ""
+    more = f", and of hyper-parameters under {':, '.join(sections)}:" if sections else ""
 
     def decorate(command: Command) -> Command:
         options = (
@@ -61,6 +64,13 @@ def configurable(section: str = "", hyper_parameters: Callable[[], type] | None 
     return decorate
 
 
+def imported(target: str) -> type:
+    """What ``module:name`` names."""
+    module, _, name = target.partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
 def section_of(context: click.Context, section: str, hyper_parameters: type) -> dict[str, Any]:
     """The hyper-parameters that file and ``--set`` name, of their types; raises ``ConfigurationError``."""
     told = context.meta.get(_TOLD, {"config": {}, "set": {}})
@@ -70,15 +80,16 @@ def section_of(context: click.Context, section: str, hyper_parameters: type) -> 
     return {name: _typed(start + name, hints[name], value) for name, value in mine.items()}
 
 
-def resolved(context: click.Context, section: str, hyper_parameters: Any) -> dict[str, Any]:
+def resolved(context: click.Context, sections: Mapping[str, Any]) -> dict[str, Any]:
     """All options that have a value, and all hyper-parameters: as a file it gives the same command again."""
-    names = {field.name for field in fields(hyper_parameters)}
+    inner = {section: sorted(field.name for field in fields(each)) for section, each in sections.items()}
+    names = {name for each in inner.values() for name in each}
     options = {
         name.replace("_", "-"): value
         for name, value in context.params.items()
         if value is not None and name not in names and name != "as_json"
     }
-    return {**options, section: {name: getattr(hyper_parameters, name) for name in sorted(names)}}
+    return options | {key: {name: getattr(sections[key], name) for name in names} for key, names in inner.items()}
 
 
 def _read(name: str) -> Any:

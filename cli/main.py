@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "Write a run's network as a file, verify and measure it.",
     "verify": "Verify an exported file again.",
     "predict": "Latency, parameters and MACs of one network.",
+    "score": "Score networks without training: FreeFlow and other zero-cost proxies.",
     "tables": "List, show, compare, merge, validate, import, export and share latency tables.",
     "spaces": "List the search spaces; check one, such as your own.",
     "devices": "List the devices that can be profiled from here, and give them names.",

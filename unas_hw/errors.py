@@ -12,6 +12,7 @@ UnasError
 ├── RunError                  a run folder that is missing, foreign or damaged
 ├── ConfigurationError        a configuration file that cannot be read, or settings that do not exist
 ├── MethodError               no method of that name, or with settings that contradict each other
+├── ChildError                a network that a search could not have trained
 ├── EstimatorError            an estimator that cannot work with these objectives
 └── ExportError               a format or an artifact that cannot be written or read
 """
@@ -79,6 +80,10 @@ class MethodError(UnasError, LookupError):
     """No method has that name, or its settings contradict each other."""
 
     misuse = True
+
+
+class ChildError(UnasError):
+    """A network of a search that could not be trained where it was to be, or workers that are not there."""
 
 
 class EstimatorError(UnasError, LookupError):

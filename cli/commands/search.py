@@ -6,13 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..configuring import configurable, resolved, section_of
+from ..configuring import configurable, imported, resolved, section_of
 from ..terminal import (
     BUDGET_NOT_MET,
     batch_option,
@@ -31,19 +31,16 @@ DEFAULT = "default"
 """The format of what the runtime runs."""
 
 
-def _hyper_parameters() -> type:
-    from unas_hw.methods.config import UnasConfig
-
-    return UnasConfig
+OWN = {name: f"unas_hw.methods.{name}:{name.capitalize()}Config" for name in ("freenas", "monas", "radars")}
+"""Methods with hyper-parameters of their own."""
 
 
 @click.command()
-@configurable("unas", _hyper_parameters)
+@configurable({"unas": "unas_hw.methods.config:UnasConfig", **OWN})
 @click.option(
     "--latency-budget",
-    required=True,
     metavar="BUDGET",
-    help="80ms, 80ms@p90, or 50% of the way from fastest to slowest.",
+    help="80ms, 80ms@p90, or 50% of the way from fastest to slowest. Freenas, monas and radars need none.",
 )
 @click.option(
     "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
@@ -60,7 +57,7 @@ def _hyper_parameters() -> type:
 @click.option("--batch-size", type=click.IntRange(1), help="Images a step.")
 @click.option(
     "--method", default="unas", show_default=True, metavar="NAME",
-    help="unas, darts, snas, gdas, reinforce, proxylessnas or fbnet: settings of the search.",
+    help="unas; darts, snas, gdas, reinforce, proxylessnas, fbnet: docs/unas.md; freenas, monas, radars: docs/NAME.md.",
 )  # fmt: skip
 @click.option("--estimator", metavar="NAME", help="Of the task loss, instead of the method's: docs/unas.md.")
 @click.option("--budget-form", metavar="NAME", help="How latency enters the loss: hinge, mnasnet, fbnet, ...")
@@ -82,11 +79,16 @@ def _hyper_parameters() -> type:
     "--export", "export_format", is_flag=False, flag_value=DEFAULT, metavar="[FORMAT]",
     help="Export what was found, verify it, repair a missed budget, as unas-hw export does.",
 )  # fmt: skip
+@click.option("--children", type=click.IntRange(1), metavar="N", help="Of monas: networks that are trained.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Of monas: how many of them at once.")
+@click.option("--ray", metavar="ADDRESS", help="Of monas: a Ray cluster that trains them, or local.")
+@click.option("--accuracies", metavar="FILE", help="Of monas: a table of accuracies, instead of training.")
+@click.option("--reward", type=click.Choice(["mixed", "constraint"]), help="Of monas: what a network is worth.")
 @click.option("--measure-every", type=click.IntRange(1), metavar="STEPS", help="Steps between two measured networks.")
 @rounds_option
 @json_option
 def command(
-    latency_budget: str,
+    latency_budget: str | None,
     confidence: float,
     space: str | None,
     dataset: str,
@@ -117,8 +119,13 @@ def command(
     """
     from profilers.units import parse_bytes
     from unas_hw.budget import LIMITS, Budget, parse_limit
+    from unas_hw.errors import BudgetError
 
-    Budget.parse(latency_budget, confidence)  # before anything slow
+    if latency_budget is not None:
+        Budget.parse(latency_budget, confidence)  # before anything slow
+    elif method not in OWN:
+        mend = "add --latency-budget 80ms, or 50% of the way from the fastest to the slowest"
+        raise BudgetError("there is no budget", mend=mend)
     texts = {name: unas.pop(f"{name.replace('-', '_')}_budget") for name in LIMITS}
     limits = {name: text for name, text in texts.items() if text is not None}
     for name, text in limits.items():
@@ -149,7 +156,11 @@ def command(
     context = click.get_current_context()
     hyper = configured(method, config_for(space))
     hyper = replace(hyper, **section_of(context, "unas", type(hyper)))
-    hyper = replace(hyper, **told)
+    sections = {"unas": _replaced(hyper, told)}
+    if (method := sections["unas"].method) in OWN:
+        own = imported(OWN[method])
+        sections[method] = _replaced(own(**section_of(context, method, own)), told)
+    _refuse_idle(method, sections, told | ({} if memory_budget is None else {"memory_budget": memory_budget}))
     settings = SearchSettings(
         budget=latency_budget,
         confidence=confidence,
@@ -161,11 +172,11 @@ def command(
         target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
         limits=limits,
         run=run,
-        unas=hyper,
+        **sections,
         hardware=Hardware.choose(train_on, bf16, compile=bool(compile)),
         memory_budget=memory_budget,
         sampled_paths=sampled_paths,
-        told=resolved(context, "unas", hyper),
+        told=resolved(context, sections) | {"method": method},  # by which the option above may be left out
     )
     job = search(settings, timing_rule(rounds))
     if os.environ.get("RANK", "0") != "0":  # of several processes one reports
@@ -174,7 +185,7 @@ def command(
     result = follow(job)
     if export_format is not None and result["run"] is not None:
         from unas_hw.jobs.export import ExportSettings, export
-        from unas_hw.jobs.search import RESULT
+        from unas_hw.jobs.prepared import RESULT
         from unas_hw.runs import Run
 
         report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))
@@ -185,6 +196,23 @@ def command(
     emit(result, as_json, _lines(result))
     if not result["feasible"]:
         raise SystemExit(BUDGET_NOT_MET)
+
+
+def _replaced(config: Any, told: dict[str, Any]) -> Any:
+    """With those options that are of this configuration."""
+    return replace(config, **{each.name: told[each.name] for each in fields(config) if each.name in told})
+
+
+def _refuse_idle(method: str, sections: dict[str, Any], told: dict[str, Any]) -> None:
+    """Options of other methods than this one."""
+    from unas_hw.errors import MethodError
+
+    known = {each.name for section in sections.values() for each in fields(section)} | {"memory_budget"}
+    if method in ("freenas", "monas"):  # which train no supernet
+        known = {"seed"} | {each.name for each in fields(sections[method])}
+    if idle := sorted(set(told) - known):
+        name = idle[0].replace("_", "-")
+        raise MethodError(f"--{name} does nothing with --method {method}", mend=f"leave out --{name}")
 
 
 def _in_processes(count: int) -> int:
@@ -210,6 +238,8 @@ def _lines(result: dict[str, Any]) -> str:
     from profilers.units import format_bytes, format_ms
 
     budget = format_ms(result["budget_ms"])
+    if result.get("budget", budget) is None:
+        budget = f"none, or {budget}: twice what the largest takes"
     if result.get("unmet"):
         return f"no network of {result['space']} meets the {result['unmet']}"
     if result["run"] is None:
@@ -232,11 +262,31 @@ def _lines(result: dict[str, Any]) -> str:
         "budget": budget if result["feasible"] else f"{budget}, NOT MET; this is the nearest that was found",
         **limits,
         **memory,
-        "accuracy": f"{result['valid_accuracy']:.2%} on validation images; unas-hw train retrains it from scratch",
+        **_of_method(result),
+        "accuracy": _accuracy(result["valid_accuracy"]),
         "table": result["table"],
         "run": result["run"],
     }
     return sheet(lines)
+
+
+def _of_method(result: dict[str, Any]) -> dict[str, str]:
+    """What methods with a search of their own have to say."""
+    if "front" in result:
+        files = f"{result['run']}/pareto.csv and pareto.svg"
+        return {"front": f"{result['front']} of {result['children']} children, accuracy and {result['cost']}: {files}"}
+    if "score" in result:
+        best = "the best there is within the budgets" if result["score_exact"] else "not proven to be the best"
+        return {"score": f"{result['score']:.4g} ({best}); unas-hw score has those of any network"}
+    if "kept_candidates" in result:
+        return {"subspace": f"{result['kept_candidates']} of {result['all_candidates']} candidates"}
+    return {}
+
+
+def _accuracy(valid_accuracy: float | None) -> str:
+    if valid_accuracy is None:
+        return "not trained yet: unas-hw train"
+    return f"{valid_accuracy:.2%} on validation images; unas-hw train retrains it from scratch"
 
 
 def measured(result: dict[str, Any]) -> str:

@@ -10,14 +10,8 @@ from ..configuring import configurable, section_of
 from ..terminal import emit, follow, image_size_option, json_option, run_option, sheet
 
 
-def _hyper_parameters() -> type:
-    from unas_hw.training import Recipe
-
-    return Recipe
-
-
 @click.command()
-@configurable("training", _hyper_parameters)
+@configurable({"training": "unas_hw.training:Recipe"})
 @run_option
 @click.option(
     "--recipe", metavar="NAME", default="short", show_default=True,

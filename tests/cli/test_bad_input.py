@@ -56,6 +56,13 @@ def test_a_budget_without_a_unit_is_told_the_right_spelling(unas_hw: Run) -> Non
     refused(unas_hw("search", "--latency-budget", "80"), 2, "'80' has no unit", "80ms")
 
 
+def test_a_search_without_a_budget_and_options_of_other_methods_are_refused(unas_hw: Run, folder: Path) -> None:
+    refused(unas_hw("search"), 2, "no budget", "--latency-budget")
+    refused(unas_hw("search", "--method", "freenas", "--estimator", "rebar"), 2, "--estimator does nothing")
+    refused(unas_hw("search", "--latency-budget", "50%", "--workers", "2"), 2, "--workers does nothing")
+    assert list(folder.iterdir()) == []
+
+
 def test_other_budgets_methods_and_estimators_are_refused_with_the_mend(unas_hw: Run, images: str) -> None:
     search = ("search", "--latency-budget", "50%", "--dataset", images)
     refused(unas_hw(*search, "--energy-budget", "40"), 2, "'40' has no unit", "--energy-budget", "mJ")

@@ -25,6 +25,7 @@ from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from unas_hw.errors import BudgetError, DataError, RunError, UnknownSpaceError
 from unas_hw.jobs import search as jobs_search
+from unas_hw.jobs import unas as jobs_unas
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
 from unas_hw.jobs.search_settings import SearchSettings
@@ -144,7 +145,7 @@ def test_runs_without_a_name_are_named_after_what_they_search(settings: SearchSe
 def test_a_budget_below_the_smallest_network_is_refused_before_anything_is_trained(
     settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_search, "UnasSearch", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(jobs_unas, "UnasSearch", lambda *_: pytest.fail("trained"))
     result = finish(search(replace(settings, budget="1us"), rule))
     assert result["feasible"] is False
     assert (result["run"], result["architecture"], result["measured_ms"]) == (None, None, None)
@@ -168,7 +169,7 @@ def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
         for found in select(*args):
             yield Selection(found.readings, None)
 
-    monkeypatch.setattr(jobs_search, "select", hopeless)
+    monkeypatch.setattr(jobs_unas, "select", hopeless)
     result = finish(search(settings, rule))
     assert result["feasible"] is False
     final = [line for line in Run.find(None).lines("measurements.jsonl") if line["label"] == "final"]

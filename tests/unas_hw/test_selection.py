@@ -21,7 +21,7 @@ from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter, Reading, enough_for
 from unas_hw.methods import selection
-from unas_hw.methods.selection import BAND, CANDIDATES, ROUNDS, Path, Selection, select
+from unas_hw.methods.selection import BAND, CANDIDATES, ROUNDS, Path, Selection, select, select_first
 from unas_hw.space import Architecture
 from unas_hw.spaces.chain import ChainSpace
 
@@ -291,3 +291,40 @@ def test_a_band_whose_probable_networks_break_another_budget_is_searched_by_draw
     found = list(select(distribution, model, meter, budget_ms, _losses, rule, fits=fits))[-1]
     assert found.best is not None and found.best not in probable
     assert len(seen) > CANDIDATES
+
+
+def _ranking(model: LatencyModel, asked: list[float]) -> Callable[[float], list[Path]]:
+    """All networks within a latency, the slowest first; remembers what it was asked."""
+    paths = list(itertools.product(*(range(len(each.choices)) for each in model.space.decisions)))
+    paths.sort(key=model.latency_ms, reverse=True)
+
+    def ranked(most_ms: float) -> list[Path]:
+        asked.append(most_ms)
+        return [path for path in paths if model.latency_ms(path) <= most_ms]
+
+    return ranked
+
+
+def test_of_a_ranking_the_first_network_that_keeps_the_budget_by_its_own_measurement_is_kept(
+    space: ChainSpace, model: LatencyModel, rule: TimingRule
+) -> None:
+    budget_ms, asked = _budget(model, 0.5), list[float]()
+    ranked = _ranking(model, asked)
+    first, second, *_ = ranked(0.95 * budget_ms)
+    meter = FakeMeter(space, lambda path: 2 * budget_ms if path == first else model.latency_ms(path))
+    (found,) = select_first(ranked, model, cast(Meter, meter), budget_ms, rule, headroom=0.05)
+    assert found.best == second
+    assert len(meter.rounds) == 1 and list(found.readings)[:2] == [first, second]
+
+
+def test_where_nothing_of_a_ranking_keeps_the_budget_smaller_networks_are_asked_for(
+    space: ChainSpace, model: LatencyModel, rule: TimingRule
+) -> None:
+    budget_ms, asked = _budget(model, 0.8), list[float]()
+    meter = FakeMeter(space, lambda path: 1.3 * model.latency_ms(path))
+    found = list(select_first(_ranking(model, asked), model, cast(Meter, meter), budget_ms, rule, headroom=0.0))[-1]
+    assert found.best is not None and 1.3 * model.latency_ms(found.best) <= budget_ms
+    assert len(asked) > 1 and asked[1] == pytest.approx(budget_ms / 1.3 / 1.02, rel=0.01)
+    slow = FakeMeter(space, lambda _: 2 * budget_ms)
+    hopeless = list(select_first(lambda _: [], model, cast(Meter, slow), budget_ms, rule))[-1]
+    assert hopeless.best is None and hopeless.nearest == model.smallest

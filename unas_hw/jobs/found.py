@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from unas_hw.jobs.proxy import shapes
+from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.constraints import Constraint
 from unas_hw.methods.selection import Path
 from unas_hw.methods.unas import UnasSearch
 from unas_hw.network import inherit, recalibrate
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
+from unas_hw.space import SearchSpace
 from unas_hw.training import Recipe, accuracy, train
 
 
@@ -28,20 +32,20 @@ def fine_tuned(unas: UnasSearch, path: Path, run: Run) -> Job[tuple[nn.Module, f
         return network, accuracy(network, unas.data.valid)
 
 
-def described(unas: UnasSearch, path: Path) -> dict[str, Any]:
+def described(space: SearchSpace, model: LatencyModel, path: Path) -> dict[str, Any]:
     """``architecture.json``."""
     return {
-        "space": unas.space.name,
+        "space": space.name,
         "version": 1,
-        "choices": list(unas.space.architecture(path).choices),
-        **shapes(unas.space, unas.model.space),
-        "table": unas.model.table.hash,
+        "choices": list(space.architecture(path).choices),
+        **shapes(space, model.space),
+        "table": model.table.hash,
     }
 
 
-def limits_kept(unas: UnasSearch, path: Path) -> dict[str, Any]:
+def limits_kept(constraints: Sequence[Constraint], path: Path) -> dict[str, Any]:
     """The other budgets, and what the network needs of each."""
     return {
         each.resource.name.replace(" ", "-"): {"limit": each.limit, "value": each.resource.value(path)}
-        for each in unas.constraints
+        for each in constraints
     }

@@ -28,6 +28,7 @@ from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.space import Architecture
 from unas_hw.spaces import find_space
+from unas_hw.spaces.subspace import SUBSPACE, Subspace
 from unas_hw.training import Hardware, Recipe
 
 JOURNAL, STATE = "repair.jsonl", "repair.json"
@@ -297,6 +298,10 @@ def searched(context: Context, budget_ms: float) -> UnasSearch:
         batch, channels, size, _ = config["priced_input_shape"]
         image, classes = (channels, size, size), config["priced_classes"]
         priced = find_space(space.origin, image_shape=image, classes=classes, batch=batch, precision=space.precision)
+    if (context.run.path / SUBSPACE).is_file():  # of a run of RADARS; nothing else has weights
+        kept, same = context.run.read_json(SUBSPACE)["kept"], priced is space
+        space = Subspace(space, kept)
+        priced = space if same else Subspace(priced, kept)
     told = {each.name: config[each.name] for each in fields(UnasConfig) if each.name in config}
     unas_config = UnasConfig(**told)
     model = LatencyModel(priced, context.table, config["percentile"])
@@ -320,11 +325,11 @@ def adopt(context: Context, architecture: Architecture, reading: Reading, scale:
         scale: Of the table.
     """
     run, space = context.run, context.space
-    path = space.indices(architecture)
     unas = searched(context, run.config["budget_ms"])
+    path = unas.space.indices(architecture)
     made = Run(run.path / "repair" / sha256(str(architecture).encode()).hexdigest()[:6], run.config)
     made.write_json("config.json", run.config)
-    made.write_json("architecture.json", described(unas, path))
+    made.write_json("architecture.json", described(unas.space, unas.model, path))
     network, valid_accuracy = yield from fine_tuned(unas, path, made)
     save_network(made, "weights.safetensors", network, architecture)
     trained = (run.path / WEIGHTS[0]).is_file()
@@ -345,12 +350,12 @@ def adopt(context: Context, architecture: Architecture, reading: Reading, scale:
         "predicted_ms": scale * unas.model.latency_ms(path),
         **latency_of(context.table, reading),
         "feasible": True,
-        "limits": limits_kept(unas, path),
+        "limits": limits_kept(unas.constraints, path),
         "valid_accuracy": valid_accuracy,
         "repaired_from": str(context.architecture),
     }
     run.write_json("result.json", result)
-    run.write_json("architecture.json", described(unas, path))
+    run.write_json("architecture.json", described(unas.space, unas.model, path))
     shutil.rmtree(made.path)
     return load_network(run, space)
 

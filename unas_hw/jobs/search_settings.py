@@ -15,8 +15,14 @@ from unas_hw.budget import CONFIDENCE, Budget
 from unas_hw.data import DIGITS
 from unas_hw.jobs.proxy import Proxy, shapes
 from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.freenas import FreenasConfig
+from unas_hw.methods.monas import MonasConfig
+from unas_hw.methods.named import OTHERS
+from unas_hw.methods.radars import RadarsConfig
 from unas_hw.runs import RUNS, Run
 from unas_hw.training import Hardware
+
+PLACES = ("workers", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +30,7 @@ class SearchSettings:
     """What a search is told; None means that it finds out.
 
     Attributes:
-        budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network.
+        budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network; None is none.
         confidence: With which the network has to be within the budget.
         space: Name; by default what suits the images.
         dataset: ``digits`` or the path of an ``.npz``.
@@ -34,14 +40,15 @@ class SearchSettings:
         target: ... and is of this device, runtime, number of threads and precision.
         limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
         run: Name of the run folder; by default made of the settings.
-        unas: Hyper-parameters.
+        unas: Hyper-parameters; ``method`` and ``seed`` are those of every method.
+        freenas, monas, radars: Of these methods, beside.
         hardware: What the supernet is trained on.
         memory_budget: Of a step of the search, such as ``2GB``; any by default.
         sampled_paths: Whether a step that keeps no such budget otherwise may run fewer candidates, which biases it.
         told: All of this as the command line had it; lies in the run folder as ``config.yaml``.
     """
 
-    budget: str
+    budget: str | None
     confidence: float = CONFIDENCE
     space: str | None = None
     dataset: str = DIGITS
@@ -52,6 +59,9 @@ class SearchSettings:
     limits: Mapping[str, str] = field(default_factory=dict)
     run: str | None = None
     unas: UnasConfig = field(default_factory=UnasConfig)
+    freenas: FreenasConfig = field(default_factory=FreenasConfig)
+    monas: MonasConfig = field(default_factory=MonasConfig)
+    radars: RadarsConfig = field(default_factory=RadarsConfig)
     hardware: Hardware = field(default_factory=Hardware)
     memory_budget: str | None = None
     sampled_paths: bool = False
@@ -78,7 +88,17 @@ def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, bud
         "memory_budget": settings.memory_budget,
         "sampled_paths": settings.sampled_paths,
         **asdict(settings.unas),
+        **_others(settings),
     }
+
+
+def _others(settings: SearchSettings) -> dict[str, Any]:
+    """Hyper-parameters of a method with its own, but for where its work is done: that changes nothing it finds."""
+    method = settings.unas.method
+    if method not in OTHERS:
+        return {}
+    told = asdict(getattr(settings, method))
+    return {method: {name: value for name, value in told.items() if name not in PLACES}}
 
 
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
@@ -91,8 +111,8 @@ def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTab
     named += "".join(f"-{name}{text}" for name, text in settings.limits.items())
     origin = config["space"]
     space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
-    stem = f"{space}@{image}-{Path(config['dataset']).stem}-{device}-{settings.budget}{named}-s{settings.unas.seed}"
-    stem = stem.replace("%", "pct")
+    budget = (settings.budget or "any").replace("%", "pct")
+    stem = f"{space}@{image}-{Path(config['dataset']).stem}-{device}-{budget}{named}-s{settings.unas.seed}"
     for number in range(1, 1000):
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
         begun = (path / "config.json").exists()

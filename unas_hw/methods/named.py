@@ -52,14 +52,23 @@ METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What each sets of ``UnasConfig``; everything else is as in UNAS."""
+OTHERS: Mapping[str, str] = MappingProxyType(
+    {
+        "freenas": "unas_hw.jobs.freenas",
+        "monas": "unas_hw.jobs.monas",
+        "radars": "unas_hw.jobs.radars",
+    }
+)
+"""Searches of their own, by the module of their job; each has a page in ``docs``."""
 
 
 def configured(method: str, config: UnasConfig) -> UnasConfig:
     """The configuration with what the method sets; raises ``MethodError`` if none is called that."""
-    if method not in METHODS:
-        near = get_close_matches(method, METHODS)
+    names = (*METHODS, *OTHERS)
+    if method not in names:
+        near = get_close_matches(method, names)
         raise MethodError(
             f"no method is called {method!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(METHODS)}",
+            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}",
         )
-    return replace(config, method=method, **METHODS[method])
+    return replace(config, method=method, **METHODS.get(method, {}))

@@ -104,6 +104,44 @@ def select(
     yield selection
 
 
+def select_first(
+    ranked: Callable[[float], Sequence[Path]],
+    model: LatencyModel,
+    meter: NetworkMeter,
+    budget_ms: float,
+    rule: TimingRule,
+    headroom: float = ANCHOR_MOVE,
+) -> Iterator[Selection]:
+    """Measures the first networks of a ranking; yields after each round, the answer last.
+
+    The best is the first one that meets the budget. Where predictions turn out too low, they are corrected by what was
+    measured and the ranking is asked for smaller networks.
+
+    Args:
+        ranked: Networks that are predicted to take at most so many milliseconds, best first.
+        model: Predicts.
+        meter: Measures.
+        budget_ms: T.
+        rule: How long to measure.
+        headroom: Share of the budget that is left for later measurements.
+    """
+    selection, correction = Selection(), 1.0
+    for number in range(ROUNDS):
+        paths = list(ranked(budget_ms * (1 - headroom) / correction))[:CANDIDATES] or [model.smallest]
+        paths = [path for path in dict.fromkeys(paths) if path not in selection.readings]
+        if not paths:
+            break
+        readings = meter.measure([model.space.architecture(path) for path in paths], label="final", rule=rule)
+        selection.readings.update(zip(paths, readings, strict=True))
+        selection.best = next((path for path in paths if selection.readings[path].upper_ms <= budget_ms), None)
+        if selection.best is not None:
+            break
+        ratios = [reading.judged_ms / model.latency_ms(path) for path, reading in selection.readings.items()]
+        correction = max(float(np.median(ratios)), 1.0) * (1 + 0.02 * (number + 1))
+        yield selection
+    yield selection
+
+
 def best_of(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
     """The lowest mean loss; of those that are worse by no more than chance, the slowest by prediction.
 

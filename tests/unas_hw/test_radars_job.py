@@ -1,0 +1,193 @@
+"""A search by RADARS keeps its memory bound by giving up candidates, and its run is a run like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from profilers.timing import TimingRule
+from unas_hw.errors import MemoryBudgetError
+from unas_hw.jobs import radars as jobs_radars
+from unas_hw.jobs import search as jobs_search
+from unas_hw.jobs.artifact import open_run
+from unas_hw.jobs.radars import STEPS
+from unas_hw.jobs.repair import searched
+from unas_hw.jobs.search import search
+from unas_hw.jobs.search_settings import SearchSettings
+from unas_hw.memory import CLEAR, Mode, StepCost
+from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.named import configured
+from unas_hw.methods.radars import CHECKPOINT, JOURNAL, RadarsConfig
+from unas_hw.methods.unas import CHECKPOINT as UNAS_CHECKPOINT
+from unas_hw.network import load_network
+from unas_hw.optimizer_state import under
+from unas_hw.progress import Step, finish
+from unas_hw.runs import Run
+from unas_hw.space import SearchSpace
+from unas_hw.spaces.subspace import SUBSPACE, Subspace, SubspaceSupernet
+from unas_hw.supernet import Supernet
+
+pytestmark = pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")
+TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, measure_every=2)
+PRUNING = RadarsConfig(
+    warmup_episodes=1, episodes=6, prune_every=2, children=2, steps=1, batch_size=16, valid_images=16, save_every=2
+)
+WEIGHT, PROCESS = 100, 500_000_000
+BOUND = "560MB"
+
+
+@pytest.fixture(autouse=True)
+def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[..., SearchSpace]) -> None:
+    monkeypatch.setattr(jobs_search, "find_space", remembered_spaces)
+
+
+@pytest.fixture
+def settings(npz: Path, small_table_path: Path) -> SearchSettings:
+    return SearchSettings(
+        budget="60%",
+        dataset=str(npz),
+        table=small_table_path,
+        run="one",
+        unas=configured("radars", TINY),
+        radars=PRUNING,
+        memory_budget="8GB",
+    )
+
+
+def stand_in(
+    step: Callable[[], object], supernet: Supernet, mode: Mode, *, limit_bytes: float, steps: int = 1
+) -> StepCost:
+    """A machine on which a step takes a hundred bytes for each weight, and whose process never grows."""
+    step()
+    taken = WEIGHT * sum(weight.numel() for weight in supernet.parameters()) * isinstance(supernet, SubspaceSupernet)
+    return StepCost(mode, PROCESS + taken, None if PROCESS + taken > limit_bytes else 0.1)
+
+
+@pytest.fixture
+def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_radars, "measure", stand_in)
+
+
+def test_a_search_in_a_machine_that_has_enough_prunes_nothing(settings: SearchSettings, rule: TimingRule) -> None:
+    result = finish(search(settings, rule))
+    told = Run.find("one").read_json(SUBSPACE)
+    assert result["kept_candidates"] == result["all_candidates"] == 60
+    assert result["feasible"] and result["memory_budget_bytes"] == 8_000_000_000
+    assert told["step_bytes"] <= result["peak_bytes"] <= 8_000_000_000
+    assert told["predicted_bytes"] == pytest.approx(told["step_bytes"], rel=0.1)
+    assert not Run.find("one").lines(JOURNAL)
+
+
+@pytest.mark.usefixtures("_small_machine")
+@pytest.mark.parametrize("reading", ["children", "subspaces"])
+def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(
+    settings: SearchSettings, rule: TimingRule, reading: Any
+) -> None:
+    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, reading=reading))
+    notes = [step.note for step in search(told, rule)]
+    run = Run.find("one")
+    subspace, result = run.read_json(SUBSPACE), run.read_json("result.json")
+    steps = [line for line in run.lines(STEPS) if line.get("kept") == subspace["kept"]]
+    assert steps[0]["peak_bytes"] == subspace["step_bytes"] <= 560_000_000 < subspace["predicted_whole_bytes"]
+    assert 9 <= result["kept_candidates"] < 60 and result["feasible"]
+    assert any("candidates are left" in note for note in notes)
+    chosen = result["architecture"].partition(":")[2].split(",")
+    assert all(name in names for name, names in zip(chosen, subspace["names"], strict=True))
+    assert run.read_json("memory.json")["recompute"] is False
+    assert len(run.lines(JOURNAL)) == PRUNING.episodes
+    # It is exported, trained and looked at like any other run.
+    context = open_run("one")
+    assert context.space.workload(context.architecture).parts
+    with torch.no_grad():
+        assert load_network(context.run, context.space)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.usefixtures("_small_machine")
+def test_a_killed_search_goes_on_to_the_same_end(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = replace(settings, memory_budget=BOUND)
+    whole = finish(search(told, rule))
+    again = replace(told, run="two")
+    for kill in (lambda step: step.stage == "prune" and step.done == 3, lambda step: step.stage == "warm-up"):
+        _kill(again, rule, kill)
+    stages = {step.stage for step in search(again, rule)}
+    assert not stages & {"prune", "memory"}
+    result = Run.find("two").read_json("result.json")
+    assert result["architecture"] == whole["architecture"]
+    kept = [Run.find(name).read_json(SUBSPACE) for name in ("one", "two")]
+    assert kept[0]["kept"] == kept[1]["kept"]
+    assert Run.find("one").lines(JOURNAL) == Run.find("two").lines(JOURNAL)
+
+
+def _kill(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], bool]) -> None:
+    job = search(settings, rule)
+    for step in job:
+        if wanted(step):
+            job.close()
+            return
+    raise AssertionError("it ended before")
+
+
+@pytest.mark.usefixtures("_small_machine")
+@pytest.mark.parametrize("warm", [True, False])
+def test_unas_begins_with_the_weights_of_the_pruning_where_it_is_told_to(
+    settings: SearchSettings, rule: TimingRule, warm: bool
+) -> None:
+    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, warm_weights=warm))
+    _kill(told, rule, lambda step: step.stage == "warm-up")
+    run = Run.find("one")
+    saved = run.load_tensors(UNAS_CHECKPOINT)
+    assert (saved is not None) == warm
+    if saved is not None:
+        learnt = run.load_tensors(CHECKPOINT)
+        assert learnt is not None and saved[1]["epoch"] == 0
+        weights = under(learnt[0], "supernet")
+        ours = under(saved[0], "supernet.base")
+        assert ours and all(torch.equal(tensor, weights[name]) for name, tensor in ours.items())
+
+
+@pytest.mark.usefixtures("_small_machine")
+def test_a_repair_looks_for_neighbours_in_what_was_left(settings: SearchSettings, rule: TimingRule) -> None:
+    result = finish(search(replace(settings, memory_budget=BOUND), rule))
+    unas = searched(open_run("one"), result["budget_ms"])
+    assert isinstance(unas.space, Subspace) and unas.epoch == 2
+    told = json.loads((Path("runs") / "one" / SUBSPACE).read_text())
+    assert [list(each) for each in unas.space.kept] == told["kept"]
+    path = unas.space.indices(unas.space.parse(result["architecture"]))
+    assert unas.model.latency_ms(path) == pytest.approx(result["predicted_ms"])
+
+
+def test_without_a_bound_it_says_what_to_add(settings: SearchSettings, rule: TimingRule) -> None:
+    with pytest.raises(MemoryBudgetError, match="there is none") as caught:
+        finish(search(replace(settings, memory_budget=None), rule))
+    assert "--memory-budget" in caught.value.mend
+
+
+def test_a_bound_that_a_single_network_exceeds_is_refused_with_what_was_seen(
+    settings: SearchSettings, rule: TimingRule
+) -> None:
+    with pytest.raises(MemoryBudgetError, match=r"one candidate of each decision takes .*: the bound is 9 MB"):
+        finish(search(replace(settings, memory_budget="9MB"), rule))
+
+
+@pytest.mark.usefixtures("_small_machine")
+def test_a_bound_that_nothing_keeps_is_refused_once_nothing_can_be_pruned(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(*words: Any, **told: Any) -> StepCost:
+        cost = stand_in(*words, **told)
+        calls.append(cost)
+        # Three subspaces and a child promise what no later one keeps.
+        return cost if len(calls) < 5 else StepCost(cost.mode, 600_000_000, None)
+
+    calls: list[StepCost] = []
+    monkeypatch.setattr(jobs_radars, "measure", forgetful)
+    with pytest.raises(MemoryBudgetError, match="no other can be pruned"):
+        finish(search(replace(settings, memory_budget=BOUND), rule))

@@ -1,0 +1,346 @@
+"""MONAS from a prepared search to its network: children, what they cost, the Pareto front as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from latency_tables.coverage import profiler_of
+from profilers.files import write_atomic
+from profilers.power_base import PowerMeter
+from profilers.profiler import Profiler
+from unas_hw.cost_model import CostModel
+from unas_hw.errors import DataError, MethodError
+from unas_hw.jobs.accuracies import read_accuracies
+from unas_hw.jobs.child import told_child
+from unas_hw.jobs.children import LocalWorkers, Workers
+from unas_hw.jobs.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.jobs.search_settings import SearchSettings
+from unas_hw.methods.monas import Batch, MonasConfig, MonasSearch
+from unas_hw.methods.pareto import csv_of, hypervolume, svg_of
+from unas_hw.methods.rewards import Bound, Child, Reward
+from unas_hw.methods.selection import Path
+from unas_hw.progress import Job, Step
+from unas_hw.resources import Energy, Macs, Params
+from unas_hw.training import Recipe
+
+CHILDREN, FRONT, PICTURE, TRAINED = "children.jsonl", "pareto.csv", "pareto.svg", "child.safetensors"
+TITLES = {
+    "energy": "energy of a call, mJ",
+    "latency": "latency, ms",
+    "macs": "MACs of an image",
+    "params": "parameters",
+}
+WINDOW_S = 1.0
+"""How long a child keeps its device busy where its energy is measured."""
+
+
+def refuse(settings: SearchSettings) -> None:
+    """Raises ``MethodError``, ``DataError`` or ``FileError`` for what cannot be."""
+    config = settings.monas
+    config.check()
+    if config.accuracies is not None:
+        _read(config.accuracies)
+    has_bound = settings.budget or settings.limits or config.max_power_w or config.min_accuracy
+    if config.reward == "constraint" and not has_bound:
+        raise MethodError(
+            "a constraint reward has nothing to keep",
+            mend="add --latency-budget 50%, or another budget, or --set monas.min_accuracy=0.9",
+        )
+
+
+def search(prepared: Prepared) -> Job[dict[str, Any]]:
+    """Trains or prices children until there are enough, and finishes the run with the best that keeps the budget.
+
+    Every child that is finished is a line of ``children.jsonl``; ``pareto.csv`` and ``pareto.svg`` are as of the last
+    batch.
+
+    Returns:
+        As ``search``, with ``children`` (how many), ``cost`` (what stands beside the accuracy), ``front`` (how many
+        networks), ``hypervolume`` (of accuracy above guessing and cost below the highest, as a share of all of it) and
+        ``child_accuracy``, which the network had as a child.
+    """
+    config, run = prepared.settings.monas, prepared.run
+    prices = _Prices(prepared)
+    reward = _reward(prepared, prices)
+    search = MonasSearch(prepared.space, reward, config, prepared.settings.unas.seed, run)
+    lines = {prepared.space.running(line["path"]): line for line in run.lines(CHILDREN)}
+    search.resume([(line["batch"], _child(line)) for line in lines.values()])
+    yield Step(
+        "children", len(search.known), config.children, f"children are {_how(config)}; their cost is {prices.cost}"
+    )
+    with ExitStack() as open_until_done:
+        accuracies = _accuracies_of(prepared, open_until_done)
+        energy = prices.meter(open_until_done) if config.measure else None
+        while not search.is_done:
+            batch = search.propose()
+            new = [path for path in batch.paths if prepared.space.running(path) not in lines]
+            for path, accuracy, seconds in accuracies(list(dict.fromkeys(new))):
+                child = prices.child(path, accuracy)
+                if energy is not None:
+                    child = energy(child)
+                line = {"batch": search.batches, "architecture": str(prepared.space.architecture(path)),
+                        **_as_line(child), "seconds": seconds}  # fmt: skip
+                lines[prepared.space.running(path)] = line
+                run.append(CHILDREN, line)
+                yield Step("children", min(len(lines), config.children), config.children)
+            known = [_child(lines[prepared.space.running(path)]) for path in batch.paths]
+            search.learn(batch, known)
+            _draw(prepared, search, prices)
+            yield Step("children", len(search.known), config.children, _note(search, batch))
+    return (yield from _finished(prepared, search, prices))
+
+
+def _finished(prepared: Prepared, search: MonasSearch, prices: _Prices) -> Job[dict[str, Any]]:
+    ranked = search.ranked()
+
+    def within(most_ms: float) -> list[Path]:
+        return [child.path for child in ranked if child.latency_ms <= most_ms and prepared.fits(child.path)]
+
+    with meter_of(prepared) as meter:
+        selection = yield from measured_best(prepared, meter, within)
+    path = selection.best or selection.nearest
+    best = search.known.get(prepared.space.running(path))
+    network, accuracy = yield from _trained(prepared, path)
+    low, high = prices.range
+    guess = 1 / prepared.data.classes
+    points = np.array([(child.accuracy, -prices.of(child)) for child in search.ordered()])
+    whole = (1 - guess) * (high - low)
+    more = {
+        "children": len(search.known),
+        "cost": prices.cost,
+        "front": len(search.front()),
+        "hypervolume": hypervolume(points, (guess, -high)) / whole if whole else None,
+        "child_accuracy": best.accuracy if best else None,
+    }
+    return finish(prepared, selection, network, valid_accuracy=accuracy, more=more)
+
+
+def _trained(prepared: Prepared, path: Path) -> Job[tuple[nn.Module, float | None]]:
+    """The network as it was as a child, which is trained once more: the same seed gives the same weights."""
+    yield Step("train the network that was found", 0, 1)
+    seed = prepared.settings.unas.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = prepared.space.network(prepared.space.architecture(path))
+    if prepared.settings.monas.accuracies is not None:
+        return network, None
+    place = prepared.run.path / TRAINED
+    with LocalWorkers(1) as workers:
+        ((_, answer),) = workers.train([{**_told(prepared, path), "weights": str(place.resolve())}])
+    saved = prepared.run.load_tensors(TRAINED)
+    assert saved is not None
+    network.load_state_dict(saved[0])
+    place.unlink()
+    yield Step("train the network that was found", 1, 1)
+    return network.eval(), answer["accuracy"]
+
+
+Accuracies = Callable[[Sequence[Path]], Iterator[tuple[Path, float, float | None]]]
+"""Of networks: their choices, accuracy and the seconds that took, as they are finished."""
+
+
+def _accuracies_of(prepared: Prepared, open_until_done: ExitStack) -> Accuracies:
+    config, space = prepared.settings.monas, prepared.space
+    if config.accuracies is not None:
+        known = _table(prepared, config.accuracies)
+        return lambda paths: ((path, known(path), None) for path in paths)
+    workers = open_until_done.enter_context(_workers(config))
+    macs = Macs(space)
+
+    def trained(paths: Sequence[Path]) -> Iterator[tuple[Path, float, float | None]]:
+        longest_first = sorted(paths, key=macs.value, reverse=True)  # so that nobody waits for one that began last
+        for number, answer in workers.train([_told(prepared, path) for path in longest_first]):
+            yield longest_first[number], answer["accuracy"], answer["seconds"]
+
+    return trained
+
+
+def _workers(config: MonasConfig) -> Workers:
+    if config.ray is None:
+        return LocalWorkers(config.workers)
+    from unas_hw.jobs.ray_children import RayWorkers
+
+    return RayWorkers(config.ray, config.workers)
+
+
+def _told(prepared: Prepared, path: Path) -> dict[str, Any]:
+    config = prepared.settings.monas
+    recipe = Recipe(epochs=config.child_epochs, batch_size=config.child_batch_size)
+    choices = prepared.space.architecture(path).choices
+    size: int | None = prepared.run.config["image_size"]
+    return told_child(prepared.space, prepared.data, size, prepared.settings.unas.seed, choices, recipe)
+
+
+def _table(prepared: Prepared, told: str) -> Callable[[Path], float]:
+    """Accuracies of a file, percent or shares."""
+    space = prepared.space
+    known = {space.running(space.indices(space.parse(text))): accuracy for text, accuracy in _read(told).items()}
+    unit = 100.0 if max(known.values()) > 1 else 1.0
+
+    def accuracy(path: Path) -> float:
+        found = known.get(space.running(path))
+        if found is None:
+            raise DataError(
+                f"{told} has no accuracy of {space.architecture(path)}",
+                mend="give a table of all networks of the space, or leave out --accuracies: children are trained then",
+            )
+        return found / unit
+
+    return accuracy
+
+
+def _read(told: str) -> dict[str, float]:
+    """Of ``FILE`` or ``FILE:COLUMN``."""
+    name, colon, column = told.rpartition(":")
+    return read_accuracies(name if colon else told, column if colon else None)
+
+
+@final
+class _Prices:
+    """What children cost, by the table and by arithmetic.
+
+    Attributes:
+        cost: What stands beside the accuracy.
+        range: Of it, in the space.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        asked, energies = prepared.settings.monas.cost, prepared.table.energy_mj
+        self.cost = ("energy" if energies else "latency") if asked == "auto" else asked
+        self._has_energy = bool(energies) or self.cost == "energy" or prepared.settings.monas.max_power_w is not None
+        models: dict[str, Callable[[], CostModel]] = {
+            "energy": lambda: self._energy, "latency": lambda: prepared.model,
+            "macs": lambda: self._macs, "params": lambda: self._params,
+        }  # fmt: skip
+        self.range = models[self.cost]().range
+
+    @cached_property
+    def _energy(self) -> Energy:
+        return Energy(self.prepared.model.space, self.prepared.table)
+
+    @cached_property
+    def _macs(self) -> Macs:
+        return Macs(self.prepared.space)
+
+    @cached_property
+    def _params(self) -> Params:
+        return Params(self.prepared.space)
+
+    @cached_property
+    def _peaks(self) -> Callable[[Path], float]:
+        """The highest mean power of any operation: its energy by the time that its row takes."""
+        table, space = self.prepared.table, self.prepared.model.space
+        costs = space.costs(lambda key: table.energy_mj[key] / table.latency_ms(key), combine=np.maximum)
+        self.highest_w = max(float(each.max()) for each in costs.of_groups())
+        return lambda path: float(costs.total(np.array([path]), space.live(np.array([path])))[0])
+
+    def of(self, child: Child) -> float:
+        """The cost of a child."""
+        values = {
+            "energy": child.energy_mj, "latency": child.latency_ms, "macs": child.macs, "params": child.params,
+        }  # fmt: skip
+        value = values[self.cost]
+        assert value is not None  # an Energy knows all networks
+        return value
+
+    def child(self, path: Path, accuracy: float) -> Child:
+        """The child of these choices."""
+        latency_ms = self.prepared.model.latency_ms(path)
+        energy_mj = self._energy.value(path) if self._has_energy else None
+        return Child(
+            path=path,
+            accuracy=accuracy,
+            latency_ms=latency_ms,
+            energy_mj=energy_mj,
+            power_w=energy_mj / latency_ms if energy_mj is not None and latency_ms > 0 else None,
+            peak_power_w=self._peaks(path) if self._has_energy else None,
+            macs=self._macs.value(path),
+            params=self._params.value(path),
+        )
+
+    def power_bound(self, limit_w: float) -> Bound:
+        """On the peak power."""
+        smallest = self._peaks(self._energy.smallest)
+        return Bound(lambda child: child.peak_power_w or 0.0, limit_w, max(self.highest_w, smallest))
+
+    def meter(self, open_until_done: ExitStack) -> Callable[[Child], Child]:
+        """What measures a child's energy as a whole, on the device of the table; raises ``MissingDeviceError``."""
+        profiler: Profiler = open_until_done.enter_context(profiler_of(self.prepared.table))
+        meter: PowerMeter = open_until_done.enter_context(profiler.meter())
+        idle_w = profiler.idle_power_w(meter, WINDOW_S)
+
+        def measured(child: Child) -> Child:
+            workload = self.prepared.model.space.workload(self.prepared.space.architecture(child.path))
+            for _ in profiler.load([workload], self.prepared.rule):
+                pass
+            found = profiler.energy(workload.key, meter, seconds=WINDOW_S, idle_w=idle_w)
+            profiler.unload([workload.key])
+            return replace(child, energy_mj=found.energy_mj, power_w=found.energy_mj / child.latency_ms)
+
+        return measured
+
+
+def _reward(prepared: Prepared, prices: _Prices) -> Reward:
+    config = prepared.settings.monas
+    bounds = [_bound_of(each.resource.value, each.limit, each.resource.range[1]) for each in prepared.constraints]
+    if prepared.settings.budget is not None:
+        highest_ms = prepared.model.range[1]
+        bounds.append(Bound(lambda child: child.latency_ms, prepared.aim_ms, highest_ms))
+    if config.max_power_w is not None:
+        bounds.append(prices.power_bound(config.max_power_w))
+    return Reward(
+        config.reward,
+        prices.of,
+        prices.range,
+        bounds,
+        min_accuracy=config.min_accuracy,
+        penalty=config.penalty,
+        ranked=config.reward == "mixed" and config.weight is None,
+    )
+
+
+def _bound_of(value: Callable[[Path], float], limit: float, highest: float) -> Bound:
+    return Bound(lambda child: value(child.path), limit, highest)
+
+
+def _draw(prepared: Prepared, search: MonasSearch, prices: _Prices) -> None:
+    """The front as a table, and all children as a picture."""
+    best = search.front()
+    every, front = ([(prices.of(child), child.accuracy) for child in each] for each in (search.ordered(), best))
+    write_atomic(prepared.run.path / FRONT, csv_of(best, prepared.space))
+    write_atomic(prepared.run.path / PICTURE, svg_of(every, front, TITLES[prices.cost]))
+
+
+def _note(search: MonasSearch, batch: Batch) -> str:
+    """One line now and then, not one a batch."""
+    if search.batches % 5 and not search.is_done:
+        return ""
+    best = search.ranked()[0]
+    return f"{len(search.known)} children, {len(search.front())} on the front; best {best.accuracy:.2%}"
+
+
+def _how(config: MonasConfig) -> str:
+    if config.accuracies is not None:
+        return f"priced from {config.accuracies}"
+    place = (
+        f"{config.workers} process(es)" if config.ray is None else f"{config.workers} task(s) of Ray at {config.ray}"
+    )
+    return f"trained for {config.child_epochs} epochs each, in {place}"
+
+
+def _as_line(child: Child) -> dict[str, Any]:
+    return {**vars(child), "path": list(child.path)}
+
+
+def _child(line: Mapping[str, Any]) -> Child:
+    values = {name: line[name] for name in Child.__dataclass_fields__}
+    return Child(**{**values, "path": tuple(line["path"])})
