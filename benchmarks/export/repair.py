@@ -109,11 +109,11 @@ class Searched:
             "budget_ms": budget_ms,
             **latency_of(self.table, found.readings[path]),
             "feasible": True,
-            "limits": limits_kept(self.unas, path),
+            "limits": limits_kept(self.unas.constraints, path),
             "valid_accuracy": valid_accuracy,
         }
         run.write_json("result.json", result)
-        run.write_json("architecture.json", described(self.unas, path))
+        run.write_json("architecture.json", described(self.unas.space, self.unas.model, path))
         return run
 
 
