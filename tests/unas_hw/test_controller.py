@@ -122,7 +122,7 @@ def advantages(teacher: Reinforce, reward: list[float]) -> list[float]:
 
 def test_the_baseline_is_the_average_of_what_came_before_the_sample_and_forgets_slowly() -> None:
     teacher = Reinforce(Controller(CHOICES), decay=0.75, entropy=0.0)
-    assert advantages(teacher, [4.0, 8.0]) == pytest.approx([4.0, 8.0])
+    assert advantages(teacher, [4.0, 8.0]) == pytest.approx([-2.0, 2.0])  # nothing came before: its own
     assert teacher.baseline.tolist() == pytest.approx([6.0])
     assert advantages(teacher, [10.0, 10.0]) == pytest.approx([4.0, 4.0])
     assert teacher.baseline.tolist() == pytest.approx([0.75 * 6 + 0.25 * 10])

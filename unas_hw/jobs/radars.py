@@ -52,7 +52,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     """Prunes, unless ``subspace.json`` says what is left, and finishes the run with UNAS in the subspace.
 
     Returns:
-        As ``search``, with ``kept`` and ``candidates_of`` (numbers of candidates that are left, and of all),
+        As ``search``, with ``kept_candidates`` and ``all_candidates`` (how many are left, and how many there were),
         ``memory_budget_bytes``, ``step_bytes`` (of the measured step that decided) and ``pruning_peak_bytes``;
         ``peak_bytes`` is that of everything.
 
