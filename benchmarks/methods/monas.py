@@ -375,7 +375,7 @@ def main() -> None:
             )
     if arguments.held_out:
         return
-    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(drawing(found), encoding="utf-8")
     reached = {name: of["monas"]["mean"][-1] <= of["optuna NSGA-II"]["mean"][-1] for name, of in found.items()}
     print(f"at least equal to NSGA-II after {AT[-1]}: {reached}")

@@ -59,7 +59,7 @@ class MonasConfig:
     """
 
     children: int = 64
-    batch: int = 4
+    batch: int = 8
     child_epochs: int = 5
     child_batch_size: int = 64
     reward: RewardKind = "mixed"
@@ -68,7 +68,7 @@ class MonasConfig:
     min_accuracy: float | None = None
     max_power_w: float | None = None
     penalty: Penalty = "graded"
-    lr: float = 3e-3
+    lr: float = 1e-2
     entropy: float = 1e-3
     decay: float = 0.9
     imitation: float = 0.1
