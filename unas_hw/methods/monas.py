@@ -3,7 +3,8 @@
 Hsu et al., "MONAS: Multi-Objective Neural Architecture Search using Reinforcement Learning" (arXiv 1806.10332). What
 differs from the paper (a reconstruction of which this is): the weight of accuracy and cost is drawn for every child and
 told to the controller, so that one search has the whole front; a network is trained once, and the controller draws
-until it has one that is not known; every softmax is mixed with a uniform one; bounds are graded.
+until it has one that is not known; every softmax is mixed with a uniform one; the best known networks are imitated a
+little; bounds are graded.
 """
 
 from __future__ import annotations
