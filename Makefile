@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p $(RECENT) &&
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-gpu test-litert test-arm64 lint clean
+.PHONY: demo test test-gpu test-litert test-arm64 lint lint-style lint-mypy lint-pyright clean
 
 demo: .venv/installed
 	$(BIN)/unas-hw profile
@@ -26,12 +26,15 @@ test-arm64: .venv/tested # 0.6 GB, Debian packages and aarch64 wheels; needs ssh
 	tests/arm64/setup.sh .arm64 $(BIN)/python
 	UNAS_HW_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/profilers/test_arm64.py
 
-lint: .venv/linted
+lint: lint-style lint-mypy lint-pyright # -j2 runs both type checkers at once
+
+lint-style: .venv/linted
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+lint-mypy lint-pyright: lint-%: .venv/linted
+	$(BIN)/$*
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) $(RECENT) || { echo "unas-hw needs Python 3.11 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \

@@ -189,6 +189,8 @@ def test_a_constraint_needs_something_to_keep(settings: SearchSettings, rule: Ti
     with pytest.raises(MethodError, match="nothing to keep"):
         finish(search(replace(settings, monas=replace(TINY, reward="constraint")), rule))
     bounded: dict[str, Any] = finish(
-        search(replace(settings, run="two", monas=replace(TINY, reward="constraint", max_power_w=10.0)), rule)
+        search(
+            replace(settings, run="two", monas=replace(TINY, children=2, reward="constraint", max_power_w=10.0)), rule
+        )
     )
     assert bounded["feasible"]

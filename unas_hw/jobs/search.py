@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import replace
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import yaml
 
@@ -218,7 +218,7 @@ class Other(Protocol):
 def _other(settings: SearchSettings) -> Other | None:
     if settings.unas.method not in OTHERS:
         return None
-    found: Other = import_module(OTHERS[settings.unas.method])
+    found = cast(Other, import_module(OTHERS[settings.unas.method]))
     found.refuse(settings)
     return found
 
