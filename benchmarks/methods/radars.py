@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -38,7 +37,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -46,14 +45,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.commands import unas_hw
-from benchmarks.methods.radars_picture import ARMS, picture
+from benchmarks.methods.radars_report import ARMS, picture, summary
 from benchmarks.report import keep
 from latency_tables.table import LatencyTable
 from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import in_order, load_dataset
 from unas_hw.jobs.prepared import Prepared
-from unas_hw.jobs.radars import MEASURED, MODE, Steps, free, prune_space, radars_of, within
+from unas_hw.jobs.radars import MEASURED, MODE, SUBSPACE, Steps, free, prune_space, radars_of, within
 from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.unas import unas_of
 from unas_hw.latency_model import LatencyModel
@@ -68,7 +67,7 @@ from unas_hw.methods.selection import Selection, select
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.spaces import find_space
-from unas_hw.spaces.subspace import SUBSPACE, everything
+from unas_hw.spaces.subspace import everything
 from unas_hw.training import Recipe, accuracy, train
 
 SPACE, SHARE = "mbconv?width=0.35", "50%"
@@ -76,8 +75,6 @@ SEARCHED, VALID = 2688, 512
 """Images that a search trains with, and validates with."""
 PRUNING = 1 / 3
 """Share of the time for the pruning."""
-T_95 = {1: 12.7, 2: 4.30, 3: 3.18, 4: 2.78}
-"""Student's, by degrees of freedom."""
 
 
 def images_of(data: Path, target: Path, count: int, tests: int) -> None:
@@ -326,33 +323,6 @@ def one(folder: Path, arm: str, seed: int, words: argparse.Namespace) -> dict[st
         "train_s": time.process_time() - begin,
         **found,
     }
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means by arm with their 95% intervals, and RADARS less the others, seed by seed."""
-    arms = {arm: [row for row in rows if row["arm"] == arm] for arm in ARMS}
-    result: dict[str, Any] = {}
-    for arm, own in arms.items():
-        if own:
-            values = [row["test_accuracy"] for row in own]
-            result[arm] = {"mean": fmean(values), "interval": interval(values), "values": values}
-            result[arm] |= {"peak_bytes": max(row["peak_bytes"] for row in own)}
-            result[arm] |= {name: fmean(row[name] for row in own) for name in ("search_s", "macs", "latency_share")}
-    ours = {row["seed"]: row["test_accuracy"] for row in arms["radars"]}
-    for arm in ARMS[1:]:
-        apart = [ours[row["seed"]] - row["test_accuracy"] for row in arms[arm] if row["seed"] in ours]
-        if apart:
-            result[f"radars_above_{arm}"] = {"mean": fmean(apart), "interval": interval(apart)}
-    if arms["radars"]:
-        result["bound_kept"] = all(row["keeps_bound"] for row in arms["radars"])
-    return result
-
-
-def interval(values: list[float]) -> float | None:
-    """Half of the 95% interval of the mean; None of a single value."""
-    if len(values) < 2:
-        return None
-    return T_95.get(len(values) - 1, 2.0) * stdev(values) / math.sqrt(len(values))
 
 
 def main() -> None:

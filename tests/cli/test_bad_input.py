@@ -13,7 +13,9 @@ import pytest
 import torch
 from click.testing import Result
 
+from cli.commands.search import OWN
 from tests.cli.conftest import QUICK, Run, read
+from unas_hw.methods.named import OTHERS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -61,6 +63,29 @@ def test_a_search_without_a_budget_and_options_of_other_methods_are_refused(unas
     refused(unas_hw("search", "--method", "freenas", "--estimator", "rebar"), 2, "--estimator does nothing")
     refused(unas_hw("search", "--latency-budget", "50%", "--workers", "2"), 2, "--workers does nothing")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        ("freenas", "freenas.keep=0"),
+        ("monas", "monas.batch=0"),
+        ("monas", "monas.child_epochs=-1"),
+        ("monas", "monas.child_batch_size=1"),
+        ("monas", "monas.min_accuracy=90"),
+        ("radars", "radars.prune_every=0"),
+        ("radars", "radars.decay=1.5"),
+    ],
+)
+def test_hyper_parameters_that_cannot_be_are_refused_before_anything_is_done(
+    unas_hw: Run, folder: Path, method: str, setting: str
+) -> None:
+    refused(unas_hw("search", "--method", method, "--set", setting), 2, setting.partition(".")[2])
+    assert list(folder.iterdir()) == []
+
+
+def test_the_command_line_knows_all_methods_with_a_search_of_their_own() -> None:
+    assert set(OWN) == set(OTHERS)
 
 
 def test_other_budgets_methods_and_estimators_are_refused_with_the_mend(unas_hw: Run, images: str) -> None:

@@ -16,7 +16,7 @@ from unas_hw.errors import MemoryBudgetError
 from unas_hw.jobs import radars as jobs_radars
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.artifact import open_run
-from unas_hw.jobs.radars import STEPS
+from unas_hw.jobs.radars import STEPS, SUBSPACE
 from unas_hw.jobs.repair import searched
 from unas_hw.jobs.search import search
 from unas_hw.jobs.search_settings import SearchSettings
@@ -30,7 +30,7 @@ from unas_hw.optimizer_state import under
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
-from unas_hw.spaces.subspace import SUBSPACE, Subspace, SubspaceSupernet
+from unas_hw.spaces.subspace import Subspace, SubspaceSupernet
 from unas_hw.supernet import Supernet
 
 pytestmark = pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from unas_hw.jobs.prepared import Prepared, finish, measured_best, meter_of
 from unas_hw.jobs.search_settings import SearchSettings
+from unas_hw.methods.config import refuse_outside
 from unas_hw.methods.freenas import Ranked, best_networks, count_rounds, rounds
 from unas_hw.methods.selection import Path
 from unas_hw.progress import Job, Step
@@ -18,7 +20,8 @@ SCORES, ROUNDS = "scores.json", "rounds.jsonl"
 
 
 def refuse(settings: SearchSettings) -> None:
-    """Nothing: any settings can be."""
+    """Raises ``MethodError`` where nothing would be left of a decision."""
+    refuse_outside("freenas", settings.freenas, {"keep": (1, math.inf)})
 
 
 def search(prepared: Prepared) -> Job[dict[str, Any]]:

@@ -25,10 +25,10 @@ from unas_hw.methods.unas import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
-from unas_hw.spaces.subspace import SUBSPACE, Kept, Structure, Subspace, everything
+from unas_hw.spaces.subspace import Kept, Structure, Subspace, everything
 from unas_hw.supernet import Supernet
 
-STEPS = "radars_steps.jsonl"
+SUBSPACE, STEPS = "subspace.json", "radars_steps.jsonl"
 SHARES = (0.15, 0.5)
 """Of what the bound leaves above a single network: what two further subspaces are predicted to take.
 
@@ -44,7 +44,8 @@ MODE = Mode(recompute=False)
 
 
 def refuse(settings: SearchSettings) -> None:
-    """Raises ``MemoryBudgetError`` where there is no bound."""
+    """Raises ``MemoryBudgetError`` where there is no bound, ``MethodError`` for hyper-parameters that cannot be."""
+    settings.radars.check()
     bound_of(settings)
 
 

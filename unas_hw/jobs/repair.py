@@ -16,6 +16,7 @@ from unas_hw.jobs.artifact import Context
 from unas_hw.jobs.found import described, fine_tuned, limits_kept
 from unas_hw.jobs.limits import constraints_of
 from unas_hw.jobs.proxy import latency_of
+from unas_hw.jobs.radars import SUBSPACE
 from unas_hw.jobs.train import FOLDER, retrain
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
@@ -28,7 +29,7 @@ from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.space import Architecture
 from unas_hw.spaces import find_space
-from unas_hw.spaces.subspace import SUBSPACE, Subspace
+from unas_hw.spaces.subspace import Subspace
 from unas_hw.training import Hardware, Recipe
 
 JOURNAL, STATE = "repair.jsonl", "repair.json"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from unas_hw.distribution import TAU
+from unas_hw.errors import MethodError
 from unas_hw.objectives import Gap, LossOn
 from unas_hw.objectives.forms import HINGE
 
@@ -85,3 +88,20 @@ def published_imagenet_mbconv() -> UnasConfig:
         softening=0.08,
         weights_from="relaxed",
     )
+
+
+def refuse_outside(section: str, config: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raises ``MethodError`` where a hyper-parameter lies outside its limits; None lies nowhere.
+
+    Args:
+        section: Under which configuration files have it.
+        config: Of the method.
+        limits: Lowest and highest by name.
+    """
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            span = f"{low} or more" if high == math.inf else f"{low} to {high}"
+            raise MethodError(
+                f"{section} cannot have {name}={value}", mend=f"--set {section}.{name}={low}; it may be {span}"
+            )

@@ -9,6 +9,7 @@ little; bounds are graded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unas_hw.errors import MethodError
+from unas_hw.methods.config import refuse_outside
 from unas_hw.methods.controller import Controller, Reinforce
 from unas_hw.methods.pareto import front
 from unas_hw.methods.rewards import Child, Penalty, Reward, RewardKind
@@ -29,6 +30,11 @@ STALLED = 20
 """Batches in a row without a network that is not known, after which a search has them all."""
 Cost = Literal["auto", "energy", "latency", "macs", "params"]
 Path = tuple[int, ...]
+
+
+_ONE = dict.fromkeys(("children", "batch", "draws", "workers", "hidden"), (1, math.inf))
+_SHARES = {**dict.fromkeys(("weight", "min_accuracy"), (0, 1)), **dict.fromkeys(("softening", "decay"), (0, 0.999))}
+_LIMITS = {**_ONE, **_SHARES, "child_epochs": (0, math.inf), "child_batch_size": (2, math.inf)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +89,7 @@ class MonasConfig:
 
     def check(self) -> None:
         """Raises ``MethodError`` where settings cannot be."""
-        wrong = {
-            "children": self.children < 1,
-            "batch": self.batch < 1,
-            "draws": self.draws < 1,
-            "workers": self.workers < 1,
-            "weight": self.weight is not None and not 0 <= self.weight <= 1,
-            "softening": not 0 <= self.softening < 1,
-            "decay": not 0 <= self.decay < 1,
-        }
-        if named := [name for name, is_wrong in wrong.items() if is_wrong]:
-            raise MethodError(
-                f"MONAS cannot have {named[0]}={getattr(self, named[0])}",
-                mend="children, batch, draws and workers are 1 or more; weight is 0 to 1, softening and decay below 1",
-            )
+        refuse_outside("monas", self, _LIMITS)
 
 
 @dataclass(frozen=True)

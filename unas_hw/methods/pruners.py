@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from unas_hw.methods.config import refuse_outside
 from unas_hw.methods.controller import Controller, ControllerSample, Reinforce
 from unas_hw.methods.footprint import Numbers
 from unas_hw.methods.selection import Path
@@ -22,6 +24,12 @@ DRAWS = 256
 Reading = Literal["children", "subspaces"]
 Fit = Callable[[Kept, Numbers], Kept]
 """From what is left and the worth of candidates to a part of it within the memory bound."""
+
+
+_ONE = dict.fromkeys(
+    ("episodes", "prune_every", "children", "networks", "steps", "valid_images", "hidden", "save_every"), (1, math.inf)
+)
+_LIMITS = {**_ONE, "warmup_episodes": (0, math.inf), "batch_size": (2, math.inf), "decay": (0, 1), "headroom": (0, 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +80,10 @@ class RadarsConfig:
     headroom: float = 0.05
     save_every: int = 5
     warm_weights: bool = True
+
+    def check(self) -> None:
+        """Raises ``MethodError`` where settings cannot be."""
+        refuse_outside("radars", self, _LIMITS)
 
 
 class Pruner(ABC):

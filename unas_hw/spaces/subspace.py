@@ -19,8 +19,6 @@ from unas_hw.supernet import MixedOp, Path, Pruned, Supernet
 
 Kept = tuple[tuple[int, ...], ...]
 """Per decision the numbers of the choices that are left, ascending."""
-SUBSPACE = "subspace.json"
-"""In a run: what was left of its space."""
 PROBE = 2
 """Images of a pass that only shows what is run: normalisation needs more than one."""
 

@@ -1,12 +1,15 @@
-"""The picture of ``benchmarks.methods.radars``: memory over the prunings, and the accuracies of the arms."""
+"""The figures of ``benchmarks.methods.radars``: means with intervals, and a picture."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 ARMS = ("radars", "random", "rl", "dnas")
+T_95 = {1: 12.7, 2: 4.30, 3: 3.18, 4: 2.78}
+"""Student's, by degrees of freedom."""
 
 
 def picture(facts: dict[str, Any], rows: list[dict[str, Any]], target: Path) -> None:
@@ -53,3 +56,30 @@ def picture(facts: dict[str, Any], rows: list[dict[str, Any]], target: Path) -> 
         lines.append(f'<text x="{x}" y="285" text-anchor="middle">{arm}</text>')
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join([*lines, "</svg>", ""]), encoding="utf-8")
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means by arm with their 95% intervals, and RADARS less the others, seed by seed."""
+    arms = {arm: [row for row in rows if row["arm"] == arm] for arm in ARMS}
+    result: dict[str, Any] = {}
+    for arm, own in arms.items():
+        if own:
+            values = [row["test_accuracy"] for row in own]
+            result[arm] = {"mean": fmean(values), "interval": interval(values), "values": values}
+            result[arm] |= {"peak_bytes": max(row["peak_bytes"] for row in own)}
+            result[arm] |= {name: fmean(row[name] for row in own) for name in ("search_s", "macs", "latency_share")}
+    ours = {row["seed"]: row["test_accuracy"] for row in arms["radars"]}
+    for arm in ARMS[1:]:
+        apart = [ours[row["seed"]] - row["test_accuracy"] for row in arms[arm] if row["seed"] in ours]
+        if apart:
+            result[f"radars_above_{arm}"] = {"mean": fmean(apart), "interval": interval(apart)}
+    if arms["radars"]:
+        result["bound_kept"] = all(row["keeps_bound"] for row in arms["radars"])
+    return result
+
+
+def interval(values: list[float]) -> float | None:
+    """Half of the 95% interval of the mean; None of a single value."""
+    if len(values) < 2:
+        return None
+    return T_95.get(len(values) - 1, 2.0) * stdev(values) / math.sqrt(len(values))
