@@ -213,7 +213,8 @@ class SshProfiler(AgentProfiler):
         """What it says beside its answers: the reason, where it does not start."""
         with contextlib.suppress(asyncssh.Error, OSError):  # whoever waits for an answer is told
             async for line in agent.stderr:
-                self._said.append(line.decode(errors="replace").strip())
+                if said := line.decode(errors="replace").strip():  # the end may come as an empty line
+                    self._said.append(said)
 
     async def _disconnect(self) -> int | None:
         """Ends the agent and the connection; the agent's exit status, where it came through."""

@@ -182,6 +182,16 @@ def test_a_python_that_is_not_there_and_a_runtime_that_it_lacks_are_named(server
 
 
 @needs_sshd
+def test_the_last_words_of_what_did_not_start_are_told_whatever_blank_lines_follow(
+    server: sshd.Server, tmp_path: Path
+) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\nprintf 'out of order\\n\\n' >&2\nexit 127\n")
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(MissingDeviceError, match=r"cannot run .*python: out of order\n"):
+        SshProfiler(server.address(python=str(tmp_path / "python")), None, 1)
+
+
+@needs_sshd
 def test_what_fails_there_names_the_operation_and_the_next_is_timed(server: sshd.Server, tmp_path: Path) -> None:
     (tmp_path / "damaged.onnx").write_bytes(b"damaged")
     with SshProfiler(server.address(), None, 1) as profiler:
