@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from unas_hw.errors import MethodError
 from unas_hw.methods.monas import CHECKPOINT, Batch, MonasConfig, MonasSearch
@@ -65,6 +66,20 @@ def test_networks_that_run_the_same_or_nothing_are_asked_for_once_or_never() -> 
     paths = np.array([path for batch in searched(search) for path in batch.paths])
     assert space.usable(paths).all()
     assert len({space.running(path) for path in paths.tolist()}) == len(search.known) == 400
+
+
+@pytest.mark.parametrize("weight", [None, 0.5])
+def test_imitation_makes_the_best_that_are_known_more_probable(space: ChainSpace, weight: float | None) -> None:
+    def log_prob_of_best(imitation: float) -> float:
+        config = replace(CONFIG, lr=1e-2, weight=weight, imitation=imitation)
+        search = MonasSearch(space, reward_of(config), config, seed=0)
+        searched(search, batches=10)
+        best = search.front() if search.swept else search.ranked()[:4]
+        places = torch.linspace(0, 1, len(best), dtype=torch.float64)[:, None] if search.swept else None
+        with torch.no_grad():
+            return float(search.controller.log_prob(torch.tensor([child.path for child in best]), places)[0].mean())
+
+    assert log_prob_of_best(1.0) > log_prob_of_best(0.0) + 0.1
 
 
 def test_the_swept_search_finds_more_of_the_front_than_chance() -> None:

@@ -168,13 +168,17 @@ def test_children_can_be_priced_from_a_table_and_keep_a_budget(settings: SearchS
     asked = replace(
         settings, space="tiny.yaml", table=None, target=Target(device="sim:phone"), budget="60%", monas=config
     )
-    result = finish(search(asked, rule))
+    notes = [step.note for step in search(asked, rule) if step.note]
     run = Run.find(None)
+    result = run.read_json("result.json")
     children = {line["architecture"]: line for line in run.lines("children.jsonl")}
     assert len(children) == 27 and result["cost"] == "latency" and result["valid_accuracy"] is None
     within = [line for line in children.values() if line["latency_ms"] <= 0.95 * result["budget_ms"]]
     assert 0 < len(within) < 27
     assert result["child_accuracy"] == max(line["accuracy"] for line in within), "accuracies are shares again"
+    best = max(line["accuracy"] for line in children.values() if line["latency_ms"] <= result["budget_ms"])
+    assert best < max(line["accuracy"] for line in children.values())
+    assert notes[-1].endswith(f"best {best:.2%}"), "the reward knows the budget, not the selection alone"
     assert result["measured_ms"] <= result["budget_ms"]
     for name, what in (("known.csv:tst", "no column of numbers 'tst'"), ("known.csv", "which are the accuracies")):
         with pytest.raises(DataError, match=what):
