@@ -18,6 +18,7 @@ import pytest
 import unas_hw
 from latency_tables.home import Target
 from latency_tables.table import LatencyTable
+from profilers.errors import MissingDependencyError
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from unas_hw.errors import DataError, MethodError
@@ -187,6 +188,16 @@ def test_children_can_be_priced_from_a_table_and_keep_a_budget(settings: SearchS
     Path("known.csv").write_text("\n".join(["architecture,valid", *lines[:5]]).replace(",0", ""))
     with pytest.raises(DataError, match=r"known\.csv has no accuracy of tiny:"):
         finish(search(replace(asked, run="three", monas=replace(config, accuracies="known.csv")), rule))
+
+
+def test_without_ray_there_is_the_line_that_installs_it_before_a_run_is_begun(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match="ray is not installed") as caught:
+        finish(search(replace(settings, monas=replace(TINY, ray="local")), rule))
+    assert caught.value.mend == "pip install 'unas-hw[ray]'"
+    assert not Path("runs").exists()
 
 
 def test_a_constraint_needs_something_to_keep(settings: SearchSettings, rule: TimingRule) -> None:

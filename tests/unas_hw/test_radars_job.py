@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from profilers.timing import TimingRule
-from unas_hw.errors import MemoryBudgetError
+from unas_hw.errors import MemoryBudgetError, MethodError
 from unas_hw.jobs import radars as jobs_radars
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.artifact import open_run
@@ -165,7 +165,7 @@ def test_a_repair_looks_for_neighbours_in_what_was_left(settings: SearchSettings
 
 
 def test_without_a_bound_it_says_what_to_add(settings: SearchSettings, rule: TimingRule) -> None:
-    with pytest.raises(MemoryBudgetError, match="there is none") as caught:
+    with pytest.raises(MethodError, match="there is none") as caught:
         finish(search(replace(settings, memory_budget=None), rule))
     assert "--memory-budget" in caught.value.mend
 

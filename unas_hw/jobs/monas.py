@@ -17,6 +17,7 @@ from unas_hw.jobs.child import told_child
 from unas_hw.jobs.child_prices import Prices, reward_of
 from unas_hw.jobs.children import LocalWorkers, Workers
 from unas_hw.jobs.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.jobs.ray_children import RayWorkers, refuse_without_ray
 from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.methods.monas import Batch, MonasConfig, MonasSearch
 from unas_hw.methods.pareto import csv_of, hypervolume, svg_of
@@ -36,9 +37,11 @@ TITLES = {
 
 
 def refuse(settings: SearchSettings) -> None:
-    """Raises ``MethodError``, ``DataError`` or ``FileError`` for what cannot be."""
+    """Raises ``MethodError``, ``DataError``, ``FileError`` or ``MissingDependencyError`` for what cannot be."""
     config = settings.monas
     config.check()
+    if config.ray is not None:
+        refuse_without_ray()
     if config.accuracies is not None:
         _read(config.accuracies)
     has_bound = settings.budget or settings.limits or config.max_power_w or config.min_accuracy
@@ -159,8 +162,6 @@ def _accuracies_of(prepared: Prepared, open_until_done: ExitStack) -> Accuracies
 def _workers(config: MonasConfig) -> Workers:
     if config.ray is None:
         return LocalWorkers(config.workers)
-    from unas_hw.jobs.ray_children import RayWorkers
-
     return RayWorkers(config.ray, config.workers)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from profilers.units import format_bytes, parse_bytes
-from unas_hw.errors import MemoryBudgetError
+from unas_hw.errors import MemoryBudgetError, MethodError
 from unas_hw.jobs.limits import constraints_of
 from unas_hw.jobs.memory import MEMORY
 from unas_hw.jobs.prepared import RESULT, Prepared
@@ -44,7 +44,7 @@ MODE = Mode(recompute=False)
 
 
 def refuse(settings: SearchSettings) -> None:
-    """Raises ``MemoryBudgetError`` where there is no bound, ``MethodError`` for hyper-parameters that cannot be."""
+    """Raises ``MethodError`` where there is no bound, and for hyper-parameters that cannot be."""
     settings.radars.check()
     bound_of(settings)
 
@@ -58,7 +58,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         ``peak_bytes`` is that of everything.
 
     Raises:
-        MemoryBudgetError: If there is no bound, or a single network exceeds it.
+        MemoryBudgetError: If a single network exceeds the bound.
     """
     run = prepared.run
     if not (run.path / SUBSPACE).exists():
@@ -84,9 +84,9 @@ def within(prepared: Prepared, kept: Kept) -> Prepared:
 
 
 def bound_of(settings: SearchSettings) -> int:
-    """Bytes that a step may take; raises ``MemoryBudgetError`` where nobody said it, ``UnitError`` where badly."""
+    """Bytes that a step may take; raises ``MethodError`` where nobody said it, ``UnitError`` where badly."""
     if settings.memory_budget is None:
-        raise MemoryBudgetError(
+        raise MethodError(
             "RADARS prunes a space until a step of its search keeps a memory budget, and there is none",
             mend="add --memory-budget 2GB, or whatever this machine has",
         )

@@ -1,9 +1,10 @@
-"""Children of a search on a Ray cluster, where one machine is not enough; imported only when it is asked for."""
+"""Children of a search on a Ray cluster, where one machine is not enough; Ray is imported when it is asked for."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, final
 
 from profilers.errors import MissingDependencyError, UnasError
@@ -14,11 +15,17 @@ from unas_hw.jobs.children import TRIES, Workers, answered
 LOCAL = "local"
 
 
+def refuse_without_ray() -> None:
+    """Raises ``MissingDependencyError``."""
+    if find_spec("ray") is None:
+        raise MissingDependencyError("ray is not installed", mend="pip install 'unas-hw[ray]'")
+
+
 @final
 class RayWorkers(Workers):
     """Tasks of one CPU each, begun anew where their worker or their node is lost.
 
-    Every node needs unas-hw, and the images under the same path.
+    Every node needs unas-hw, and the images under the same path. ``refuse_without_ray`` comes first.
 
     Args:
         address: Of the cluster, as ``ray.init`` takes it (``auto``, ``HOST:6379``, ``ray://HOST:10001``), or ``local``,
@@ -26,15 +33,12 @@ class RayWorkers(Workers):
         count: CPUs of a local one, and tasks at a time.
 
     Raises:
-        MissingDependencyError: If Ray is not installed.
         ChildError: If there is no such cluster.
     """
 
     def __init__(self, address: str, count: int) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingDependencyError("ray is not installed", mend="pip install 'unas-hw[ray]'") from error
+        import ray
+
         self._ray, self._count = ray, count
         where: dict[str, Any] = {"num_cpus": count} if address == LOCAL else {"address": address}
         try:
