@@ -8,7 +8,7 @@ the smallest to the largest network. UNAS takes the generalization gap element b
 does: both relaxed passes are in memory then. A step of plain DNAS, UNAS in the whole space, is measured first. The
 bound is half of what it takes above the process alone: on a CPU the memory of Python, of its libraries and of what
 these have compiled for 141 candidates counts, about 0.6 GB, more than half of plain DNAS's peak here, and no search can
-leave it out (on a GPU it does not count).
+leave it out (on a GPU it does not count). ``--bound all`` takes half of all the same; that wants ``--batch 192``.
 
 - ``radars``: prunes by reinforcement learning for a third of the time, then UNAS in what is left, with the weights;
 - ``random``: UNAS in a subspace that is pruned in random order to the same bound, by the same measured steps;
@@ -16,10 +16,11 @@ leave it out (on a GPU it does not count).
   of the lowest validation loss;
 - ``dnas``: UNAS in the whole space, which exceeds the bound.
 
-Each search has equal processor time, one thread, a process of its own and 2,688 images; what it finds is trained
-from scratch with 7,200 images by one recipe, and looks at the test images once. Hyper-parameters are the defaults,
-chosen on the digits; episodes and epochs follow from the time. It shows one space and one data set at one budget, with
-searches of minutes: nothing about long ones. In ``--folder`` lies what is done; the same command goes on there.
+Each search has equal processor time, one thread, a process of its own and 2,688 images; what it finds is trained from
+scratch with 7,200 images by one recipe, three times, and looks at the test images at the end of each. Hyper-
+parameters are the defaults, chosen on the digits; episodes and epochs follow from the time. It shows one space and
+one data set at one budget, with searches of minutes: nothing about long ones. In ``--folder`` lies what is done; the
+same command goes on there.
 """
 
 from __future__ import annotations
@@ -35,17 +36,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.commands import unas_hw
 from benchmarks.methods.radars_report import ARMS, picture, summary
+from benchmarks.methods.radars_training import from_scratch, images_of
 from benchmarks.report import keep
 from latency_tables.table import LatencyTable
 from profilers.timing import TimingRule
@@ -68,23 +68,12 @@ from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.spaces import find_space
 from unas_hw.spaces.subspace import everything
-from unas_hw.training import Recipe, accuracy, train
 
 SPACE, SHARE = "mbconv?width=0.35", "50%"
 SEARCHED, VALID = 2688, 512
 """Images that a search trains with, and validates with."""
 PRUNING = 1 / 3
 """Share of the time for the pruning."""
-
-
-def images_of(data: Path, target: Path, count: int, tests: int) -> None:
-    """The first images of CIFAR-10 as an ``.npz``."""
-    spec = spec_from_file_location("load", data / "load.py")
-    assert spec is not None and spec.loader is not None
-    load = module_from_spec(spec)
-    spec.loader.exec_module(load)
-    (x, y), (test_x, test_y) = load.images("cifar10_train_a"), load.images("cifar10_test")
-    np.savez(target, images=x[:count], labels=y[:count], test_images=test_x[:tests], test_labels=test_y[:tests])
 
 
 def prepared_of(folder: Path, name: str, seed: int, words: argparse.Namespace, bound: int | None) -> Prepared:
@@ -145,7 +134,7 @@ def plain_dnas(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
         "libraries_bytes": libraries,
         "one_network_bytes": one_network.peak_bytes,
         "plain_bytes": cost.peak_bytes,
-        "bound_bytes": libraries + (cost.peak_bytes - libraries) // 2,
+        "bound_bytes": (cost.peak_bytes + (libraries if words.bound == "above" else 0)) // 2,
         "step_s": cost.seconds,
         "single_s": single_s,
         "episode_s": processor_s(lambda: next(episodes)),
@@ -286,7 +275,7 @@ def episodes_for(seconds: float, episode_s: float) -> dict[str, Any]:
 
 
 def one(folder: Path, arm: str, seed: int, words: argparse.Namespace) -> dict[str, Any]:
-    """A search, a training from scratch, a test."""
+    """A search; its network's facts."""
     facts = json.loads((folder / "plain.json").read_text())
     bound = facts["bound_bytes"]
     prepared = prepared_of(folder, arm, seed, words, bound if arm in ("radars", "random") else None)
@@ -300,27 +289,21 @@ def one(folder: Path, arm: str, seed: int, words: argparse.Namespace) -> dict[st
     else:
         path, peak_bytes, found = searched(prepared, words.seconds, facts["step_s"], facts["single_s"], warm=False)
     search_s = time.process_time() - begin
-    space, data = prepared.whole, load_dataset(str(folder / "images.npz"))
+    space = prepared.whole
     architecture = space.architecture(path)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = space.network(architecture)
-    begin = time.process_time()
-    for _ in train(network, data.train, Recipe(epochs=words.trained, seed=seed), prepared.run, "scratch"):
-        pass
     cost = space.workload(architecture).cost
     return {
         "arm": arm,
         "seed": seed,
+        "space": SPACE,
         "architecture": str(architecture),
         "latency_share": prepared.model.latency_ms(path) / prepared.budget.in_ms,
         "macs": cost.macs,
         "params": cost.params,
-        "test_accuracy": accuracy(network, data.test),
         "peak_bytes": peak_bytes,
         "keeps_bound": peak_bytes <= bound,
         "search_s": search_s,
-        "train_s": time.process_time() - begin,
+        "accuracies": [],
         **found,
     }
 
@@ -335,7 +318,10 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--seconds", type=float, default=240, help="processor time of a search")
     parser.add_argument("--trained", type=int, default=10, help="epochs from scratch")
+    parser.add_argument("--trainings", type=int, default=3, help="of each network from scratch")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--bound", choices=("above", "all"), default="above", help="half of which memory")
+    parser.add_argument("--name", default="methods_radars", help="of the result")
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--tests", type=int, default=5000)
     parser.add_argument("--picture", type=Path, default=Path("docs/pictures/radars.svg"))
@@ -345,9 +331,15 @@ def main() -> None:
     torch.set_num_threads(1)
     if words.one:
         arm, seed = words.one
-        result = plain_dnas(words.folder, words) if arm == "plain" else one(words.folder, arm, int(seed), words)
-        name = "plain" if arm == "plain" else f"{arm}-{seed}"
-        (words.folder / f"{name}.json").write_text(json.dumps(result))
+        if arm == "plain":
+            (words.folder / "plain.json").write_text(json.dumps(plain_dnas(words.folder, words)))
+            return
+        place: Path = words.folder / f"{arm}-{seed}.json"
+        row = json.loads(place.read_text()) if place.exists() else one(words.folder, arm, int(seed), words)
+        place.write_text(json.dumps(row))
+        while len(row["accuracies"]) < words.trainings:
+            row["accuracies"].append(from_scratch(words.folder, row, words.trained))
+            place.write_text(json.dumps(row))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder: Path = (words.folder or Path(temporary)).resolve()
@@ -358,9 +350,9 @@ def main() -> None:
 
         def done(arm: str, seed: int) -> dict[str, Any]:
             kept = folder / (f"{arm}.json" if arm == "plain" else f"{arm}-{seed}.json")
-            if not kept.exists():
+            if arm != "plain" or not kept.exists():
                 told = ["--folder", str(folder), "--one", arm, str(seed)]
-                for name in ("seconds", "trained", "batch"):
+                for name in ("seconds", "trained", "trainings", "batch", "bound"):
                     told += [f"--{name}", str(getattr(words, name))]
                 subprocess.run([sys.executable, "-m", "benchmarks.methods.radars", *told], check=True)
             result: dict[str, Any] = json.loads(kept.read_text())
@@ -374,13 +366,12 @@ def main() -> None:
             futures = [pool.submit(done, arm, seed) for seed in words.seeds for arm in words.arms]
             for future in as_completed(futures):
                 rows.append(row := future.result())
-                keep(
-                    "methods_radars", {**facts, "space": SPACE, "seconds": words.seconds, **summary(rows), "rows": rows}
-                )
+                settings = {name: getattr(words, name) for name in ("seconds", "trained", "batch", "bound")}
+                keep(words.name, {**facts, "space": SPACE, **settings, **summary(rows), "rows": rows})
                 print(
-                    f"{row['arm']} {row['seed']}: {row['test_accuracy']:.2%}, {row['macs'] / 1e6:.2f}M MACs, peak "
-                    f"{row['peak_bytes'] / 1e6:.0f} MB ({'within' if row['keeps_bound'] else 'above'} the bound), "
-                    f"searched {row['search_s']:.0f} s, trained {row['train_s']:.0f} s",
+                    f"{row['arm']} {row['seed']}: {[f'{each:.2%}' for each in row['accuracies']]}, "
+                    f"{row['macs'] / 1e6:.2f}M MACs, peak {row['peak_bytes'] / 1e6:.0f} MB "
+                    f"({'within' if row['keeps_bound'] else 'above'} the bound), searched {row['search_s']:.0f} s",
                     flush=True,
                 )
         picture(facts, rows, words.picture)

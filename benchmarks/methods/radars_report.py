@@ -42,12 +42,12 @@ def picture(facts: dict[str, Any], rows: list[dict[str, Any]], target: Path) -> 
         lines.append(f'<polyline points="{drawn}" fill="none" stroke="#06c"/>')
         lines.append(f'<circle cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="4" fill="#06c"/>')
     lines.append('<text x="60" y="285">whole space ... each pruning ... measured (dot)</text>')
-    accuracies = [row["test_accuracy"] for row in rows]
+    accuracies = [_accuracy(row) for row in rows]
     least, most = min(accuracies) - 0.01, max(accuracies) + 0.01
     lines.append('<text x="430" y="20">Test accuracy after training from scratch</text>')
     for place, arm in enumerate(ARMS):
         x = 480 + 70 * place
-        values = [row["test_accuracy"] for row in rows if row["arm"] == arm]
+        values = [_accuracy(row) for row in rows if row["arm"] == arm]
         lines += [f'<circle cx="{x}" cy="{y_of(v, least, most):.1f}" r="4" fill="#06c"/>' for v in values]
         if values:
             y = y_of(fmean(values), least, most)
@@ -59,23 +59,27 @@ def picture(facts: dict[str, Any], rows: list[dict[str, Any]], target: Path) -> 
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means by arm with their 95% intervals, and RADARS less the others, seed by seed."""
+    """Means by arm with their 95% intervals over searches, and RADARS less the others, seed by seed."""
     arms = {arm: [row for row in rows if row["arm"] == arm] for arm in ARMS}
     result: dict[str, Any] = {}
     for arm, own in arms.items():
         if own:
-            values = [row["test_accuracy"] for row in own]
+            values = [_accuracy(row) for row in own]
             result[arm] = {"mean": fmean(values), "interval": interval(values), "values": values}
             result[arm] |= {"peak_bytes": max(row["peak_bytes"] for row in own)}
             result[arm] |= {name: fmean(row[name] for row in own) for name in ("search_s", "macs", "latency_share")}
-    ours = {row["seed"]: row["test_accuracy"] for row in arms["radars"]}
+    ours = {row["seed"]: _accuracy(row) for row in arms["radars"]}
     for arm in ARMS[1:]:
-        apart = [ours[row["seed"]] - row["test_accuracy"] for row in arms[arm] if row["seed"] in ours]
+        apart = [ours[row["seed"]] - _accuracy(row) for row in arms[arm] if row["seed"] in ours]
         if apart:
             result[f"radars_above_{arm}"] = {"mean": fmean(apart), "interval": interval(apart)}
     if arms["radars"]:
         result["bound_kept"] = all(row["keeps_bound"] for row in arms["radars"])
     return result
+
+
+def _accuracy(row: dict[str, Any]) -> float:
+    return fmean(row["accuracies"])
 
 
 def interval(values: list[float]) -> float | None:
