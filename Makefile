@@ -13,8 +13,9 @@ demo: .venv/installed
 	$(BIN)/unas-hw train
 	$(BIN)/unas-hw export --repair
 
-test: .venv/tested
-	$(BIN)/python -m pytest
+test: .venv/tested # what times for real has the machine alone, everything else is run in two processes
+	$(BIN)/python -m pytest tests/profilers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/profilers --numprocesses 2 --dist worksteal
 
 test-gpu: .venv/tested # needs an NVIDIA GPU, and a PyTorch for it
 	$(BIN)/python -m pytest -m gpu
