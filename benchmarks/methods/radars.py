@@ -8,7 +8,7 @@ the smallest to the largest network. UNAS takes the generalization gap element b
 does: both relaxed passes are in memory then. A step of plain DNAS, UNAS in the whole space, is measured first. The
 bound is half of what it takes above the process alone: on a CPU the memory of Python, of its libraries and of what
 these have compiled for 141 candidates counts, about 0.6 GB, more than half of plain DNAS's peak here, and no search can
-leave it out (on a GPU it does not count). ``--bound all`` takes half of all the same; that wants ``--batch 192``.
+leave it out (on a GPU it does not count).
 
 - ``radars``: prunes by reinforcement learning for a third of the time, then UNAS in what is left, with the weights;
 - ``random``: UNAS in a subspace that is pruned in random order to the same bound, by the same measured steps;
@@ -134,7 +134,7 @@ def plain_dnas(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
         "libraries_bytes": libraries,
         "one_network_bytes": one_network.peak_bytes,
         "plain_bytes": cost.peak_bytes,
-        "bound_bytes": (cost.peak_bytes + (libraries if words.bound == "above" else 0)) // 2,
+        "bound_bytes": (cost.peak_bytes + libraries) // 2,
         "step_s": cost.seconds,
         "single_s": single_s,
         "episode_s": processor_s(lambda: next(episodes)),
@@ -320,8 +320,6 @@ def main() -> None:
     parser.add_argument("--trained", type=int, default=10, help="epochs from scratch")
     parser.add_argument("--trainings", type=int, default=3, help="of each network from scratch")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--bound", choices=("above", "all"), default="above", help="half of which memory")
-    parser.add_argument("--name", default="methods_radars", help="of the result")
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--tests", type=int, default=5000)
     parser.add_argument("--picture", type=Path, default=Path("docs/pictures/radars.svg"))
@@ -352,7 +350,7 @@ def main() -> None:
             kept = folder / (f"{arm}.json" if arm == "plain" else f"{arm}-{seed}.json")
             if arm != "plain" or not kept.exists():
                 told = ["--folder", str(folder), "--one", arm, str(seed)]
-                for name in ("seconds", "trained", "trainings", "batch", "bound"):
+                for name in ("seconds", "trained", "trainings", "batch"):
                     told += [f"--{name}", str(getattr(words, name))]
                 subprocess.run([sys.executable, "-m", "benchmarks.methods.radars", *told], check=True)
             result: dict[str, Any] = json.loads(kept.read_text())
@@ -366,8 +364,8 @@ def main() -> None:
             futures = [pool.submit(done, arm, seed) for seed in words.seeds for arm in words.arms]
             for future in as_completed(futures):
                 rows.append(row := future.result())
-                settings = {name: getattr(words, name) for name in ("seconds", "trained", "batch", "bound")}
-                keep(words.name, {**facts, "space": SPACE, **settings, **summary(rows), "rows": rows})
+                settings = {name: getattr(words, name) for name in ("seconds", "trained", "batch")}
+                keep("methods_radars", {**facts, "space": SPACE, **settings, **summary(rows), "rows": rows})
                 print(
                     f"{row['arm']} {row['seed']}: {[f'{each:.2%}' for each in row['accuracies']]}, "
                     f"{row['macs'] / 1e6:.2f}M MACs, peak {row['peak_bytes'] / 1e6:.0f} MB "

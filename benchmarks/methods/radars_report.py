@@ -33,7 +33,7 @@ def picture(facts: dict[str, Any], rows: list[dict[str, Any]], target: Path) -> 
     ):
         y = y_of(value * mb, low, top)
         lines.append(f'<line x1="60" x2="370" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-dasharray="4 3"/>')
-        lines.append(f'<text x="64" y="{y - 4:.1f}" fill="{colour}">{name}: {value * mb:.0f}</text>')
+        lines.append(f'<text x="370" y="{y - 4:.1f}" fill="{colour}" text-anchor="end">{name}: {value * mb:.0f}</text>')
     for run in runs:
         values = [run["predicted_whole_bytes"], *(each["bytes"] for each in run["prunings"]), run["step_bytes"]]
         step = 300 / (len(values) - 1)

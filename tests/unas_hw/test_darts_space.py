@@ -132,7 +132,11 @@ def test_large_images_get_the_stem_for_them_unless_it_is_said() -> None:
     assert find_space("darts?stem=imagenet").input_shape == (1, 3, 224, 224)
 
 
-@pytest.mark.parametrize("space", [_small(5), _small(3, stem="imagenet"), _small(8, ops="darts")], ids=["cifar stem", "imagenet stem", "all operations"])
+@pytest.mark.parametrize(
+    "space",
+    [_small(5), _small(3, stem="imagenet"), _small(8, ops="darts")],
+    ids=["cifar stem", "imagenet stem", "all operations"],
+)
 def test_terms_say_what_usable_networks_run(space: DartsSpace) -> None:
     rng = random.Random(0)
     for _ in range(10):

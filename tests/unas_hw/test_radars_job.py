@@ -137,10 +137,10 @@ def _kill(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], b
 
 @pytest.mark.usefixtures("_small_machine")
 @pytest.mark.parametrize("warm", [True, False])
-def test_unas_begins_with_the_weights_of_the_pruning_where_it_is_told_to(
+def test_unas_begins_with_what_the_pruning_learnt_where_it_is_told_to(
     settings: SearchSettings, rule: TimingRule, warm: bool
 ) -> None:
-    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, warm_weights=warm))
+    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, warm_start=warm))
     _kill(told, rule, lambda step: step.stage == "warm-up")
     run = Run.find("one")
     saved = run.load_tensors(UNAS_CHECKPOINT)
@@ -151,6 +151,12 @@ def test_unas_begins_with_the_weights_of_the_pruning_where_it_is_told_to(
         weights = under(learnt[0], "supernet")
         ours = under(saved[0], "supernet.base")
         assert ours and all(torch.equal(tensor, weights[name]) for name, tensor in ours.items())
+        kept = run.read_json(SUBSPACE)["kept"]
+        chances = saved[0]["distribution.alpha"].exp()
+        assert all(float(row[: len(each)].max()) >= 1 / len(each) for row, each in zip(chances, kept, strict=True))
+        assert any(
+            len(each) > 1 and float(row[: len(each)].std()) > 0.05 for row, each in zip(chances, kept, strict=True)
+        )
 
 
 @pytest.mark.usefixtures("_small_machine")

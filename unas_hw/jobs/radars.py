@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.unas import search_unas, unas_of
 from unas_hw.latency_model import LatencyModel
 from unas_hw.memory import Mode, StepCost, StepPeak, give_back, measure
-from unas_hw.methods.footprint import Footprint, Rank, Reach, narrowed, sizes_of
+from unas_hw.methods.footprint import Footprint, Numbers, Rank, Reach, narrowed, sizes_of
+from unas_hw.methods.pruners import DRAWS
 from unas_hw.methods.radars import CHECKPOINT, RadarsConfig, RadarsSearch, by_worth
 from unas_hw.methods.selection import Path
 from unas_hw.methods.unas import CHECKPOINT as UNAS_CHECKPOINT
@@ -106,7 +108,7 @@ def prune_space(prepared: Prepared) -> Job[None]:
     kept, witness = everything(prepared.whole), reach.witness()
     yield from steps.calibrate(footprint, reach)
     rank: Rank = lambda kept, shares: -shares  # noqa: E731 - replaced by what is learnt, where there is anything to
-    predicted, weights = footprint.bytes(kept), None
+    predicted, learnt = footprint.bytes(kept), None
     note = (
         f"a step of the whole space is predicted to take {format_bytes(predicted)}, the bound is {format_bytes(bound)}"
     )
@@ -119,13 +121,13 @@ def prune_space(prepared: Prepared) -> Job[None]:
             for line in search.episodes():
                 yield Step("prune", search.episode, config.episodes, _note(line))
             steps.peaks.append(peak.bytes())
-        kept, witness, rank = search.kept, search.witness, by_worth(search.worth())
-        weights = config.warm_weights
+        kept, witness, worth = search.kept, search.witness, search.worth()
+        rank, learnt = by_worth(worth), worth if config.warm_start else None
         del search
         free()
     kept, cost = yield from steps.settle(kept, witness, footprint, reach, rank, config.headroom)
-    if weights:
-        warm(within(prepared, kept))
+    if learnt is not None:
+        warm(within(prepared, kept), [learnt[g, list(each)] for g, each in enumerate(kept)])
     tried = [{"mode": str(MODE), "peak_bytes": cost.peak_bytes, "seconds": cost.seconds}]
     run.write_json(MEMORY, {"budget_bytes": bound, **asdict(MODE), "tried": tried})
     choices = [decision.choices for decision in prepared.whole.decisions]
@@ -293,14 +295,19 @@ class Steps:
         return kept, cost
 
 
-def warm(inside: Prepared) -> None:
-    """UNAS in the subspace begins with the weights of the pruning: its first checkpoint has them."""
+def warm(inside: Prepared, worth: Sequence[Numbers]) -> None:
+    """UNAS in the subspace begins with what the pruning learnt: its first checkpoint has the weights, and in alpha the
+    logarithm of the worth of every decision's candidates.
+    """
     saved = inside.run.load_tensors(CHECKPOINT)
     if saved is not None and not (inside.run.path / UNAS_CHECKPOINT).exists():
         unas = unas_of(inside)
         # What a mixed operation keeps of which nothing is used may be another candidate than the pruning's.
         learnt = {f"base.{name}": tensor for name, tensor in under(saved[0], "supernet").items()}
         unas.supernet.load_state_dict(learnt, strict=False)
+        with torch.no_grad():
+            for row, each in zip(unas.distribution.alpha, worth, strict=True):
+                row[: len(each)] = torch.from_numpy(each + 1 / DRAWS).log()
         unas.save()
 
 

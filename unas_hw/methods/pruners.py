@@ -57,7 +57,8 @@ class RadarsConfig:
         penalty_rate: Of the dual ascent on the weight of what exceeds a budget, in the reward.
         headroom: Share of the memory bound that predictions leave.
         save_every: Episodes between two checkpoints.
-        warm_weights: Whether UNAS begins with the weights of the pruning.
+        warm_start: Whether UNAS begins with what the pruning learnt: its weights, and for alpha the logarithms of the
+            candidates' worth.
     """
 
     reading: Reading = "children"
@@ -79,7 +80,7 @@ class RadarsConfig:
     penalty_rate: float = 0.05
     headroom: float = 0.05
     save_every: int = 5
-    warm_weights: bool = True
+    warm_start: bool = True
 
     def check(self) -> None:
         """Raises ``MethodError`` where settings cannot be."""
