@@ -62,6 +62,11 @@ def test_a_search_without_a_budget_and_options_of_other_methods_are_refused(unas
     refused(unas_hw("search"), 2, "no budget", "--latency-budget")
     refused(unas_hw("search", "--method", "freenas", "--estimator", "rebar"), 2, "--estimator does nothing")
     refused(unas_hw("search", "--latency-budget", "50%", "--workers", "2"), 2, "--workers does nothing")
+    refused(
+        unas_hw("search", "--method", "radars", "--memory-budget", "2GB", "--children", "3"),
+        2,
+        "--children does nothing",
+    )
     assert list(folder.iterdir()) == []
 
 

@@ -27,7 +27,14 @@ from unas_hw.spaces.subspace import Kept, Structure, everything
 from unas_hw.supernet import Pruned
 
 CONFIG = RadarsConfig(
-    warmup_episodes=2, episodes=8, prune_every=2, children=3, batch_size=16, valid_images=16, hidden=8, save_every=3
+    warmup_episodes=2,
+    episodes=8,
+    prune_every=2,
+    episode_children=3,
+    batch_size=16,
+    valid_images=16,
+    hidden=8,
+    save_every=3,
 )
 COUNTS = (6, 7, 6)
 
@@ -151,7 +158,7 @@ def test_children_tell_which_candidates_are_best() -> None:
 
 
 def test_children_are_drawn_of_what_is_left_and_the_controller_learns_from_them() -> None:
-    pruner = ChildPruner(COUNTS, replace(CONFIG, children=16, controller_lr=0.02), 0)
+    pruner = ChildPruner(COUNTS, replace(CONFIG, episode_children=16, controller_lr=0.02), 0)
     kept, generator = ((0, 3), (2,), (1, 4, 5)), torch.Generator().manual_seed(0)
     for _ in range(30):
         children = pruner.draw(kept, generator)
@@ -171,7 +178,7 @@ def test_subspaces_are_drawn_within_the_bound_and_the_controller_learns_what_to_
         drawn.append(narrowed(kept, reach.witness(), target, footprint, reach, by_worth(worth))[0])
         return drawn[-1]
 
-    config = replace(CONFIG, children=8, networks=3, controller_lr=0.02)
+    config = replace(CONFIG, episode_children=8, networks=3, controller_lr=0.02)
     pruner, generator = SubspacePruner(COUNTS, config, 0, fit), torch.Generator().manual_seed(0)
     before = pruner.worth(whole, [], torch.Generator().manual_seed(0))
     for _ in range(20):

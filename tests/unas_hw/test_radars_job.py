@@ -36,7 +36,14 @@ from unas_hw.supernet import Supernet
 pytestmark = pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, measure_every=2)
 PRUNING = RadarsConfig(
-    warmup_episodes=1, episodes=6, prune_every=2, children=2, steps=1, batch_size=16, valid_images=16, save_every=2
+    warmup_episodes=1,
+    episodes=6,
+    prune_every=2,
+    episode_children=2,
+    steps=1,
+    batch_size=16,
+    valid_images=16,
+    save_every=2,
 )
 WEIGHT, PROCESS = 100, 500_000_000
 BOUND = "560MB"

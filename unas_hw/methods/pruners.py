@@ -27,7 +27,8 @@ Fit = Callable[[Kept, Numbers], Kept]
 
 
 _ONE = dict.fromkeys(
-    ("episodes", "prune_every", "children", "networks", "steps", "valid_images", "hidden", "save_every"), (1, math.inf)
+    ("episodes", "prune_every", "episode_children", "networks", "steps", "valid_images", "hidden", "save_every"),
+    (1, math.inf),
 )
 _LIMITS = {**_ONE, "warmup_episodes": (0, math.inf), "batch_size": (2, math.inf), "decay": (0, 1), "headroom": (0, 1)}
 
@@ -42,7 +43,7 @@ class RadarsConfig:
         warmup_episodes: Episodes from which the controller does not learn, as the weights know nothing yet.
         episodes: All, with those.
         prune_every: Episodes between two prunings.
-        children: Drawn in an episode: networks, or subspaces.
+        episode_children: Drawn in an episode: networks, or subspaces.
         networks: Drawn uniformly of each subspace.
         steps: Of training a network before its reward.
         batch_size: Images a step, fewer where a single network would exceed the memory bound.
@@ -65,7 +66,7 @@ class RadarsConfig:
     warmup_episodes: int = 30
     episodes: int = 120
     prune_every: int = 15
-    children: int = 4
+    episode_children: int = 4
     networks: int = 2
     steps: int = 2
     batch_size: int = 64
@@ -145,7 +146,7 @@ class ChildPruner(Pruner):
         return self.choices
 
     def draw(self, kept: Kept, generator: torch.Generator) -> list[list[Path]]:
-        self._sample = self.controller.sample(self.config.children, generator, masks=self._masks(kept))
+        self._sample = self.controller.sample(self.config.episode_children, generator, masks=self._masks(kept))
         return [[path] for path in self._sample.paths()]
 
     def worth(self, kept: Kept, episodes: Sequence[Mapping[str, Any]], generator: torch.Generator) -> Numbers:
@@ -199,7 +200,7 @@ class SubspacePruner(Pruner):
         return found
 
     def draw(self, kept: Kept, generator: torch.Generator) -> list[list[Path]]:
-        self._sample = self.controller.sample(self.config.children, generator, masks=self._keep_or_not(kept))
+        self._sample = self.controller.sample(self.config.episode_children, generator, masks=self._keep_or_not(kept))
         drawn = []
         for choice in self._sample.choice:
             subspace = self.fit(kept, self._kept_of(choice))
