@@ -4,6 +4,7 @@ RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p $(RECENT) && { echo $$p; exit; }; done; echo python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PROCGEN := procgen-mirror gym3 gym gym-notices imageio # which says numpy<2, and works with numpy 2: the tests run it
 
 .PHONY: demo test test-gpu test-litert test-arm64 lint lint-style lint-mypy lint-pyright clean
 
@@ -46,6 +47,7 @@ lint-mypy lint-pyright: lint-%: .venv/linted
 
 .venv/tested: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(PROCGEN)
 	@touch $@
 
 .venv/linted: .venv/installed

@@ -13,7 +13,9 @@ UnasError
 ├── ConfigurationError        a configuration file that cannot be read, or settings that do not exist
 ├── MethodError               no method of that name, or with settings that contradict each other
 ├── ChildError                a network that a search could not have trained
+├── TaskError                a task that no library has, or that is no task for a network of images
 ├── EstimatorError            an estimator that cannot work with these objectives
+├── PruningError              a network that cannot be pruned, or not like that
 └── ExportError               a format or an artifact that cannot be written or read
 """
 
@@ -86,8 +88,20 @@ class ChildError(UnasError):
     """A network of a search that could not be trained where it was to be, or workers that are not there."""
 
 
+class TaskError(UnasError, LookupError):
+    """No environment has that name, or it shows no images, or takes other than one of a few actions."""
+
+    misuse = True
+
+
 class EstimatorError(UnasError, LookupError):
     """No estimator has that name, or it cannot work with these objectives."""
+
+    misuse = True
+
+
+class PruningError(UnasError, ValueError):
+    """A network that cannot be traced or has nothing to leave out, or masks that leave nothing."""
 
     misuse = True
 

@@ -201,7 +201,6 @@ class SearchSpace(ABC):
             path = [rng.randrange(len(decision.choices)) for decision in self.decisions]
         return self.architecture(path)
 
-    @final
     def spread(self, count: int, rng: random.Random) -> tuple[Architecture, ...]:
         """Smallest, largest and random networks between them, stratified by MACs; all usable, none of them twice.
 

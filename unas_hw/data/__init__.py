@@ -22,6 +22,7 @@ from unas_hw.data.dataset import Form as Form
 from unas_hw.data.dataset import Split as Split
 from unas_hw.data.digits import DIGITS as DIGITS
 from unas_hw.errors import DataError
+from unas_hw.tasks import is_task
 
 NAMES = (DIGITS, *named.NAMED)
 
@@ -31,7 +32,7 @@ def load_dataset(name: str, *, image_size: int | None = None, seed: int = 0, cac
 
     Args:
         name: One of ``NAMES``, ``hf://owner/name``, or the path of an ``.npz`` file, of CIFAR's binary version, of a
-            folder of idx files or of a folder of images.
+            folder of idx files or of a folder of images; or a task, whose frames it is then.
         image_size: Pixels to resize to; as they are by default.
         seed: Of the splits.
         cache_bytes: Images of files are decoded once, and kept, if they have at most so many bytes then; when they are
@@ -42,6 +43,12 @@ def load_dataset(name: str, *, image_size: int | None = None, seed: int = 0, cac
         MissingDependencyError: If a library is needed that is not there.
         FileError: If decoded images cannot be kept.
     """
+    if is_task(name):
+        if image_size is not None:
+            raise DataError(f"the frames of {name} have a size of their own", mend="leave out --image-size")
+        from unas_hw.data.played import frames_of
+
+        return frames_of(name, seed)
     return divide(_source(name, image_size, cache_bytes), name, image_size, seed)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unas_hw.errors import UnknownSpaceError
 from unas_hw.spaces.options import Number, Option, Whole, Word, read_options
+from unas_hw.tasks import is_task
 
 if TYPE_CHECKING:
     from unas_hw.space import SearchSpace
@@ -20,6 +21,8 @@ SMALL_IMAGES = 64
 """Up to so many pixels the default space is the small one."""
 FILES = (".yaml", ".yml", ".py")
 """A name that ends so is the path of the user's own space."""
+SUBSET = "subset:"
+"""A name that begins so is of the networks that are in one of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ _IMAGENET = Images((3, 224, 224), 1000, 32)
 _CIFAR = Images((3, 32, 32), 10, 8)
 _MBCONV = {"width": Number(1.0, 0.1, 8), "stem": Word("imagenet", ("imagenet", "cifar"))}
 _NB201 = {"width": Whole(16, 1, 1024), "cells": Whole(5, 1, 100)}
+_IMPALA = {
+    "depths": Word("auto", ("auto", "small", "reduced", "full")),
+    "ops": Word("micro", ("micro", "classic")),
+}
 _DARTS = {
     "width": Whole(16, 2, 1024),
     "layers": Whole(8, 3, 100),
@@ -82,6 +89,10 @@ SPACES: Mapping[str, Listing] = MappingProxyType(
         "nas_bench_201": Listing(
             "NAS-Bench-201: a cell of six edges, 15,625 networks", _CIFAR, "nas_bench_201:NasBench201", _NB201
         ),
+        "impala": Listing(
+            "RL-DARTS: policies for tasks that show images, a cell of four nodes", Images((3, 64, 64), 15, 8),
+            "impala:ImpalaSpace", _IMPALA,
+        ),
     }
 )  # fmt: skip
 
@@ -98,7 +109,7 @@ def find_space(
 
     Args:
         name: Of ``SPACES``, with options or without: ``mbconv?width=0.75``; or the path of a ``.yaml`` or ``.py`` file,
-            which is read or executed (``docs/spaces.md``).
+            which is read or executed (``docs/spaces.md``); or ``subset:`` and what makes a network of the user's own.
         image_shape: ``(C, H, W)``, square.
         classes: Outputs of the networks.
         batch: Images at a time that latencies are for.
@@ -107,7 +118,14 @@ def find_space(
     Raises:
         UnknownSpaceError: If no space is called that, it does not have such options, or does not take such images.
         SpaceError: If the file describes none, naming the line.
+        PruningError: If nothing can be left out of the user's own network.
     """
+    if name.startswith(SUBSET):
+        subsets = import_module("unas_hw.spaces.subset")
+        subset: SearchSpace = subsets.open_subset(
+            name.removeprefix(SUBSET), image_shape=image_shape, classes=classes, batch=batch, precision=precision
+        )
+        return subset
     if is_file(name):
         user_files = import_module("unas_hw.spaces.user_files")
         own: SearchSpace = user_files.open_space(
@@ -137,17 +155,20 @@ def find_space(
 
 def is_file(name: str) -> bool:
     """Whether a space's name is the path of the user's own."""
-    return name.endswith(FILES)
+    return name.endswith(FILES) and not name.startswith(SUBSET)
 
 
 def origin_of(name: str) -> str:
     """The ``origin`` of the space of that name, which is not built; raises ``UnknownSpaceError``."""
+    if name.startswith(SUBSET):
+        factories = import_module("unas_hw.spaces.factories")
+        return f"{SUBSET}{factories.load_factory(name.removeprefix(SUBSET)).origin}"
     return str(Path(name).resolve()) if is_file(name) else _listed(name)[1]
 
 
 def smallest_image(name: str) -> int:
     """The fewest pixels that the space of that name takes; raises ``UnknownSpaceError``."""
-    if is_file(name):
+    if is_file(name) or name.startswith(SUBSET):
         return 1
     listing, _, options = _listed(name)
     return _images(listing, options).smallest
@@ -183,6 +204,8 @@ def in_precision(space: SearchSpace, precision: str) -> SearchSpace:
     )
 
 
-def default_space(image_size: int) -> str:
-    """The space that suits images of this size."""
+def default_space(image_size: int, dataset: str = "") -> str:
+    """The space that suits images of this size; that of policies where the data set is a task."""
+    if is_task(dataset):
+        return "impala"
     return "mbconv-small" if image_size <= SMALL_IMAGES else "mbconv"
