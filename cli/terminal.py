@@ -135,6 +135,16 @@ def sheet(pairs: Mapping[str, object]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs.items())
 
 
+def earned(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a policy was found to earn."""
+    low, high = result["test_interval"]
+    share = "" if result["normalised_return"] is None else f"; normalised {result['normalised_return']:.2f}"
+    return {
+        "return": f"{result['test_return']:.2f} in {result['test_episodes']} episodes of all levels "
+        f"(95%: {low:.2f} to {high:.2f}; random actions {result['random_return']:.2f}{share})"
+    }
+
+
 def table_lines(described: Mapping[str, Any]) -> dict[str, object]:
     """What a person wants to know of a latency table."""
     if described["fingerprint"].get("kind") == "published":

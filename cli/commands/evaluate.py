@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..terminal import emit, follow, json_option, run_option, sheet
+from ..terminal import earned, emit, follow, json_option, run_option, sheet
 
 if TYPE_CHECKING:
     from unas_hw.jobs.evaluate import Part
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 def command(
     run: str | None, dataset: str | None, part: Part, weights: str | None, device: str | None, as_json: bool
 ) -> None:
-    """Accuracy of a run's network on images, by class and with its interval."""
+    """Accuracy of a run's network on images, by class and with its interval; of a policy its return in its task."""
     from unas_hw.jobs.evaluate import evaluate_run
     from unas_hw.training import Hardware
 
     where = Hardware.choose(device).device
     result = follow(evaluate_run(run, dataset=dataset, part=part, weights=weights, device=where))
+    if "test_return" in result:
+        lines = {"architecture": result["architecture"], "weights": result["weights"], **earned(result)}
+        emit(result, as_json, sheet(lines))
+        return
     low, high = result["interval_95"]
     worst = ", ".join(f"{each['class']} {each['accuracy']:.1%} of {each['images']}" for each in result["worst_classes"])
     lines = {

@@ -31,7 +31,12 @@ DEFAULT = "default"
 """The format of what the runtime runs."""
 
 
-OWN = {name: f"unas_hw.methods.{name}:{name.capitalize()}Config" for name in ("freenas", "monas", "radars")}
+OWN = {
+    "freenas": "unas_hw.methods.freenas:FreenasConfig",
+    "monas": "unas_hw.methods.monas:MonasConfig",
+    "radars": "unas_hw.methods.radars:RadarsConfig",
+    "rl_darts": "unas_hw.methods.rl_darts:RlDartsConfig",
+}
 """Methods with hyper-parameters of their own."""
 
 
@@ -40,13 +45,14 @@ OWN = {name: f"unas_hw.methods.{name}:{name.capitalize()}Config" for name in ("f
 @click.option(
     "--latency-budget",
     metavar="BUDGET",
-    help="80ms, 80ms@p90, or 50% of the way from fastest to slowest. Freenas, monas and radars need none.",
+    help="80ms, 80ms@p90, or 50% of the way from fastest to slowest. Freenas, monas, radars and tasks need none.",
 )
 @click.option(
     "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
 )
 @space_option
 @click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
+@click.option("--task", metavar="NAME", help="Instead of images: procgen:coinrun, minatar:breakout, gym:NAME.")
 @image_size_option
 @batch_option
 @table_options
@@ -84,6 +90,7 @@ OWN = {name: f"unas_hw.methods.{name}:{name.capitalize()}Config" for name in ("f
 @click.option("--ray", metavar="ADDRESS", help="Of monas: a Ray cluster that trains them, or local.")
 @click.option("--accuracies", metavar="FILE", help="Of monas: a table of accuracies, instead of training.")
 @click.option("--reward", type=click.Choice(["mixed", "constraint"]), help="Of monas: what a network is worth.")
+@click.option("--steps", metavar="NUMBER", help="Of a task: how many the supernet plays, such as 500k.")
 @click.option("--measure-every", type=click.IntRange(1), metavar="STEPS", help="Steps between two measured networks.")
 @rounds_option
 @json_option
@@ -92,6 +99,7 @@ def command(
     confidence: float,
     space: str | None,
     dataset: str,
+    task: str | None,
     image_size: int | None,
     batch: int,
     device: str | None,
@@ -109,6 +117,7 @@ def command(
     memory_budget: str | None,
     sampled_paths: bool,
     export_format: str | None,
+    steps: str | None,
     as_json: bool,
     **unas: Any,
 ) -> None:
@@ -117,10 +126,12 @@ def command(
     Uses the latency table that was profiled last for the space, and profiles this CPU first if there is none.
     Interrupted or killed, the same command goes on where it was. Exit code 3 if no network meets the budget.
     """
-    from profilers.units import parse_bytes
+    from profilers.units import parse_bytes, parse_count
     from unas_hw.budget import LIMITS, Budget, parse_limit
     from unas_hw.errors import BudgetError
 
+    if task is not None:
+        dataset, method = _playing(task, method)
     if latency_budget is not None:
         Budget.parse(latency_budget, confidence)  # before anything slow
     elif method not in OWN:
@@ -146,7 +157,7 @@ def command(
     from unas_hw.jobs.proxy import config_for
     from unas_hw.jobs.search import search
     from unas_hw.jobs.search_settings import SearchSettings
-    from unas_hw.methods.named import configured
+    from unas_hw.methods.named import PLAYING, configured
     from unas_hw.progress import finish
     from unas_hw.training import Hardware
 
@@ -159,7 +170,12 @@ def command(
     sections = {"unas": _replaced(hyper, told)}
     if (method := sections["unas"].method) in OWN:
         own = imported(OWN[method])
-        sections[method] = _replaced(own(**section_of(context, method, own)), told)
+        begun = _suited(task, own()) if task is not None else own()
+        if steps is not None and method == PLAYING:
+            told["steps"] = round(parse_count(steps))
+        sections[method] = _replaced(replace(begun, **section_of(context, method, own)), told)
+    if steps is not None and method != PLAYING:
+        raise click.UsageError("--steps is for a search with --task")
     _refuse_idle(method, sections, told | ({} if memory_budget is None else {"memory_budget": memory_budget}))
     settings = SearchSettings(
         budget=latency_budget,
@@ -198,6 +214,28 @@ def command(
         raise SystemExit(BUDGET_NOT_MET)
 
 
+def _playing(task: str, method: str) -> tuple[str, str]:
+    """What stands for the data set, and the method."""
+    from unas_hw.errors import MethodError
+    from unas_hw.methods.named import PLAYING
+    from unas_hw.tasks import find_task
+
+    source = click.get_current_context().get_parameter_source("dataset")
+    if source is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--dataset and --task both say what is learnt")
+    if method not in ("unas", PLAYING):
+        raise MethodError(f"--method {method} learns from images, not from a task", mend="leave out --method")
+    return find_task(task).name, PLAYING
+
+
+def _suited(task: str, config: Any) -> Any:
+    """Hyper-parameters that suit the task."""
+    from unas_hw.methods.rl_darts import ppo_for
+    from unas_hw.tasks import find_task
+
+    return ppo_for(find_task(task), config)
+
+
 def _replaced(config: Any, told: dict[str, Any]) -> Any:
     """With those options that are of this configuration."""
     return replace(config, **{each.name: told[each.name] for each in fields(config) if each.name in told})
@@ -208,7 +246,7 @@ def _refuse_idle(method: str, sections: dict[str, Any], told: dict[str, Any]) ->
     from unas_hw.errors import MethodError
 
     known = {each.name for section in sections.values() for each in fields(section)} | {"memory_budget"}
-    if method in ("freenas", "monas"):  # which train no supernet
+    if method in ("freenas", "monas", "rl_darts"):  # which train no supernet on images
         known = {"seed"} | {each.name for each in fields(sections[method])}
     if idle := sorted(set(told) - known):
         name = idle[0].replace("_", "-")
@@ -263,7 +301,7 @@ def _lines(result: dict[str, Any]) -> str:
         **limits,
         **memory,
         **_of_method(result),
-        "accuracy": _accuracy(result["valid_accuracy"]),
+        **_worth(result),
         "table": result["table"],
         "run": result["run"],
     }
@@ -283,10 +321,15 @@ def _of_method(result: dict[str, Any]) -> dict[str, str]:
     return {}
 
 
-def _accuracy(valid_accuracy: float | None) -> str:
-    if valid_accuracy is None:
-        return "not trained yet: unas-hw train"
-    return f"{valid_accuracy:.2%} on validation images; unas-hw train retrains it from scratch"
+def _worth(result: dict[str, Any]) -> dict[str, str]:
+    """What is known of the network's accuracy, or of the return of a policy."""
+    accuracy, untrained = result["valid_accuracy"], "not trained yet: unas-hw train"
+    if "supernet_return" in result:
+        earned = "none yet" if result["supernet_return"] is None else f"{result['supernet_return']:.2f}"
+        return {"return": untrained, "supernet": f"return {earned}, entropy of alpha {result['alpha_entropy']:.0%}"}
+    if accuracy is None:
+        return {"accuracy": untrained}
+    return {"accuracy": f"{accuracy:.2%} on validation images; unas-hw train retrains it from scratch"}
 
 
 def measured(result: dict[str, Any]) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..configuring import configurable, section_of
-from ..terminal import emit, follow, image_size_option, json_option, run_option, sheet
+from ..terminal import earned, emit, follow, image_size_option, json_option, run_option, sheet
+
+if TYPE_CHECKING:
+    from unas_hw.methods.ppo import PpoConfig
 
 
 @click.command()
-@configurable({"training": "unas_hw.training:Recipe"})
+@configurable({"training": "unas_hw.training:Recipe", "ppo": "unas_hw.methods.ppo:PpoConfig"})
 @run_option
 @click.option(
     "--recipe", metavar="NAME", default="short", show_default=True,
@@ -24,6 +28,7 @@ from ..terminal import emit, follow, image_size_option, json_option, run_option,
 @click.option("--drop-path", type=click.FloatRange(0, 1, max_open=True), help="Highest rate of drop path.")
 @click.option("--auxiliary", type=click.FloatRange(0), help="Weight of the auxiliary head; 0 for none.")
 @click.option("--average", type=click.FloatRange(0, 1, max_open=True), help="Decay of the averaged weights (EMA).")
+@click.option("--steps", metavar="NUMBER", help="Of a policy: how many it plays, such as 500k.")
 @click.option("--seed", type=int)
 @click.option("--device", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
 @click.option("--bf16/--no-bf16", default=None, help="Products in bfloat16; by default on a GPU.")
@@ -35,12 +40,13 @@ from ..terminal import emit, follow, image_size_option, json_option, run_option,
 @image_size_option
 @click.option("--name", metavar="NAME", help="Run folder for a network that is not a run's own.")
 @json_option
-def command(run: str | None, recipe: str, as_json: bool, **told: Any) -> None:
+def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **told: Any) -> None:
     """Retrain a run's network from scratch; `export` then ships these weights.
 
     With --architecture, --space, --dataset or --image-size another network is trained, in a run folder of its own.
+    The policy of a run with --task is trained by PPO instead.
     """
-    from unas_hw.jobs.train import Elsewhere, retrain
+    from unas_hw.jobs.train import Elsewhere, plays, retrain
     from unas_hw.training import Hardware, Recipe, find_recipe
 
     elsewhere = {name: told.pop(name) for name in ("architecture", "space", "dataset", "image_size", "name")}
@@ -50,7 +56,19 @@ def command(run: str | None, recipe: str, as_json: bool, **told: Any) -> None:
     if run is not None and elsewhere["architecture"] is not None:
         raise click.UsageError("--run and --architecture both say what is trained; --name is the new run's folder")
     other = Elsewhere(run=run, **elsewhere) if any(elsewhere.values()) else None
-    result = follow(retrain(run, found, hardware, other))
+    task = plays(run, other)
+    idle = (
+        {"steps": steps} if task is None else {**changes, **{key: each for key, each in told.items() if key != "seed"}}
+    )
+    for name in (name for name, value in idle.items() if value is not None):
+        raise click.UsageError(
+            f"--{name.replace('_', '-')} is for {'the policy of a task' if task is None else 'networks for images'}"
+        )
+    ppo = None if task is None else _ppo(task, steps)
+    result = follow(retrain(run, found, hardware, other, ppo))
+    if task is not None:
+        emit(result, as_json, sheet(_policy_lines(result)))
+        return
     low, high = result["test_interval"]
     lines = {
         "architecture": result["architecture"],
@@ -59,3 +77,27 @@ def command(run: str | None, recipe: str, as_json: bool, **told: Any) -> None:
         "run": result["run"],
     }
     emit(result, as_json, sheet(lines))
+
+
+def _ppo(task: str, steps: str | None) -> PpoConfig:
+    """What suits the task, and what was told."""
+    from profilers.units import parse_count
+    from unas_hw.methods.ppo import PpoConfig
+    from unas_hw.methods.rl_darts import ppo_for
+    from unas_hw.tasks import find_task
+
+    told = section_of(click.get_current_context(), "ppo", PpoConfig)
+    if steps is not None:
+        told["steps"] = round(parse_count(steps))
+    return replace(ppo_for(find_task(task), PpoConfig()), **told)
+
+
+def _policy_lines(result: dict[str, Any]) -> dict[str, str]:
+    time = ", ".join(f"{result[f'{what}_share']:.0%} {what}" for what in ("environment", "acting", "learning"))
+    return {
+        "architecture": result["architecture"],
+        **earned(result),
+        "speed": f"{result['steps_per_s']:,.0f} steps/s ({time})",
+        "parameters": f"{result['params']:,}, {result['macs']:,} MACs a frame",
+        "run": result["run"],
+    }

@@ -11,7 +11,10 @@ from torch import nn
 from unas_hw.data import Dataset, Split, load_dataset
 from unas_hw.errors import DataError, RunError
 from unas_hw.jobs.artifact import Context, open_run
+from unas_hw.jobs.policy import judged
+from unas_hw.ops.impala import Policy
 from unas_hw.progress import Job, Step
+from unas_hw.tasks import find_task, is_task
 from unas_hw.training import evaluate
 
 WEIGHTS = {"train": "train/weights.safetensors", "search": "weights.safetensors"}
@@ -39,7 +42,8 @@ def evaluate_run(
     Returns:
         ``run``, ``architecture``, ``dataset``, ``split``, ``weights``, ``images``, ``top1``, ``interval_95`` of it,
         ``top5`` (null for fewer than ten classes), ``loss``, ``worst_classes`` (``class``, ``accuracy``, ``images``),
-        ``images_per_s``, ``device``, ``params``, ``macs`` of one image.
+        ``images_per_s``, ``device``, ``params``, ``macs`` of one image. Of a policy what ``unas_hw.jobs.policy.judged``
+        says instead, after playing on the CPU.
 
     Raises:
         RunError: If there are no such weights, or they are another network's.
@@ -47,6 +51,11 @@ def evaluate_run(
     """
     context = open_run(name)
     network, path = _network(context, weights)
+    if is_task(context.data.origin):
+        if dataset is not None or part != "test":
+            raise DataError("a policy plays its own task, in all levels", mend="leave out --dataset and --split")
+        yield Step("play", 0, 1)
+        return _played(context, network, path)
     data = _data(context, dataset)
     yield Step("evaluate", 0, 1)
     found = evaluate(network, {"test": data.test, "valid": data.valid, "train": data.train}[part], device or "cpu")
@@ -73,6 +82,19 @@ def evaluate_run(
         "images_per_s": found.images_per_s,
         "device": device or "cpu",
         "params": sum(weight.numel() for weight in network.parameters()),
+        "macs": context.space.workload(context.architecture).cost.macs // context.space.input_shape[0],
+    }
+
+
+def _played(context: Context, policy: nn.Module, path: Path) -> dict[str, Any]:
+    assert isinstance(policy, Policy)  # no other space is one of policies
+    return {
+        "run": str(context.run.path),
+        "architecture": str(context.architecture),
+        "dataset": context.data.name,
+        "weights": str(path),
+        **judged(policy, find_task(context.data.origin)),
+        "params": sum(weight.numel() for weight in policy.parameters()),
         "macs": context.space.workload(context.architecture).cost.macs // context.space.input_shape[0],
     }
 

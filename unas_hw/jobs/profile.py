@@ -45,7 +45,7 @@ def space_for(
     """The space that is meant: for a data set's images, or for the images that the space is made for."""
     if name is None or dataset is not None:
         data = load_dataset(dataset or DIGITS, image_size=image_size)
-        name = name or default_space(data.image_shape[1])
+        name = name or default_space(data.image_shape[1], data.origin)
         return find_space(name, image_shape=data.image_shape, classes=data.classes, batch=batch, precision=precision)
     space = find_space(name, batch=batch, precision=precision)
     if image_size is None:

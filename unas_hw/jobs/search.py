@@ -31,11 +31,12 @@ from unas_hw.jobs.proxy import STANDS_IN, Proxy, proxy, published_table, refuse_
 from unas_hw.jobs.search_settings import SearchSettings, config_of, run_path
 from unas_hw.jobs.unas import accompany, search_unas
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.named import OTHERS
+from unas_hw.methods.named import OTHERS, PLAYING
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
+from unas_hw.tasks import is_task
 
 UNBOUND = 2.0
 """Times the latency of the largest network: the budget of a search that was given none."""
@@ -167,7 +168,7 @@ def _as_measured(settings: SearchSettings) -> Proxy:
     """The space for the images as they are: what is trained is what is measured."""
     data = load_dataset(settings.dataset, image_size=settings.image_size, seed=settings.unas.seed)
     space = find_space(
-        settings.space or default_space(data.image_shape[1]),
+        settings.space or default_space(data.image_shape[1], data.origin),
         image_shape=data.image_shape,
         classes=data.classes,
         batch=settings.batch,
@@ -216,6 +217,11 @@ class Other(Protocol):
 
 
 def _other(settings: SearchSettings) -> Other | None:
+    if is_task(settings.dataset) and settings.unas.method != PLAYING:
+        raise MethodError(
+            f"--method {settings.unas.method} learns from labelled images, and {settings.dataset} has none",
+            mend=f"unas-hw search --task {settings.dataset}",
+        )
     if settings.unas.method not in OTHERS:
         return None
     found = cast(Other, import_module(OTHERS[settings.unas.method]))

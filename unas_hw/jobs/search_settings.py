@@ -19,7 +19,9 @@ from unas_hw.methods.freenas import FreenasConfig
 from unas_hw.methods.monas import MonasConfig
 from unas_hw.methods.named import OTHERS
 from unas_hw.methods.radars import RadarsConfig
+from unas_hw.methods.rl_darts import RlDartsConfig
 from unas_hw.runs import RUNS, Run
+from unas_hw.tasks import is_task
 from unas_hw.training import Hardware
 
 PLACES = ("workers", "ray")
@@ -33,7 +35,7 @@ class SearchSettings:
         budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network; None is none.
         confidence: With which the network has to be within the budget.
         space: Name; by default what suits the images.
-        dataset: ``digits`` or the path of an ``.npz``.
+        dataset: ``digits``, the path of an ``.npz``, or a task such as ``minatar:breakout``.
         image_size: Pixels; as the images are by default.
         batch: Images at a time that latencies are for.
         table: Path or name of a table; by default the last profiled that has the operations ...
@@ -41,7 +43,7 @@ class SearchSettings:
         limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
         run: Name of the run folder; by default made of the settings.
         unas: Hyper-parameters; ``method`` and ``seed`` are those of every method.
-        freenas, monas, radars: Of these methods, beside.
+        freenas, monas, radars, rl_darts: Of these methods, beside.
         hardware: What the supernet is trained on.
         memory_budget: Of a step of the search, such as ``2GB``; any by default.
         sampled_paths: Whether a step that keeps no such budget otherwise may run fewer candidates, which biases it.
@@ -62,6 +64,7 @@ class SearchSettings:
     freenas: FreenasConfig = field(default_factory=FreenasConfig)
     monas: MonasConfig = field(default_factory=MonasConfig)
     radars: RadarsConfig = field(default_factory=RadarsConfig)
+    rl_darts: RlDartsConfig = field(default_factory=RlDartsConfig)
     hardware: Hardware = field(default_factory=Hardware)
     memory_budget: str | None = None
     sampled_paths: bool = False
@@ -101,6 +104,10 @@ def _others(settings: SearchSettings) -> dict[str, Any]:
     return {method: {name: value for name, value in told.items() if name not in PLACES}}
 
 
+def _named(dataset: str) -> str:
+    return dataset.replace(":", "-").replace("/", "-").partition("?")[0] if is_task(dataset) else Path(dataset).stem
+
+
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
     """The run's folder, and whether a search was begun there."""
     if settings.run is not None:
@@ -112,7 +119,7 @@ def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTab
     origin = config["space"]
     space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
     budget = (settings.budget or "any").replace("%", "pct")
-    stem = f"{space}@{image}-{Path(config['dataset']).stem}-{device}-{budget}{named}-s{settings.unas.seed}"
+    stem = f"{space}@{image}-{_named(config['dataset'])}-{device}-{budget}{named}-s{settings.unas.seed}"
     for number in range(1, 1000):
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
         begun = (path / "config.json").exists()

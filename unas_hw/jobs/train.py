@@ -12,13 +12,16 @@ from typing import Any
 
 from unas_hw.data import DIGITS, load_dataset
 from unas_hw.jobs.artifact import Context, open_run
+from unas_hw.jobs.policy import train_policy
 from unas_hw.jobs.predict import said
+from unas_hw.methods.ppo import PpoConfig
 from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import RUNS, Run
 from unas_hw.space import Architecture, SearchSpace
 from unas_hw.spaces import default_space, find_space
 from unas_hw.spaces.published import find_published_architecture
+from unas_hw.tasks import is_task
 from unas_hw.training import Hardware, Recipe, evaluate, lacking, train
 from unas_hw.training.recipes import OF_DATASET
 
@@ -47,7 +50,11 @@ class Elsewhere:
 
 
 def retrain(
-    name: str | None, recipe: Recipe, hardware: Hardware | None = None, elsewhere: Elsewhere | None = None
+    name: str | None,
+    recipe: Recipe,
+    hardware: Hardware | None = None,
+    elsewhere: Elsewhere | None = None,
+    ppo: PpoConfig | None = None,
 ) -> Job[dict[str, Any]]:
     """Trains the network of a run (the last one by default) and saves its weights there.
 
@@ -56,16 +63,26 @@ def retrain(
         recipe: How.
         hardware: On what; the CPU by default.
         elsewhere: Something else is trained, in a run of its own; ``name`` is not used then.
+        ppo: How a policy is trained, instead of a recipe, of which only the seed counts; by default as suits its task.
 
     Returns:
         ``run``, ``architecture``, ``test_accuracy``, ``test_interval`` (95%), ``test_loss``, ``epochs``, ``params``,
         ``macs`` of one image, ``seconds``, ``recipe``, ``hardware``, and ``trained_without``: what the recipe asks for
-        and the network does not take.
+        and the network does not take. Of a policy see ``unas_hw.jobs.policy.train_policy``.
     """
     begin = time.monotonic()
     context = open_run(name) if elsewhere is None else _begin(elsewhere, recipe.seed)
     with context.run.alone():
+        if is_task(context.data.origin):
+            return (yield from train_policy(context, ppo, recipe.seed, hardware or Hardware(), begin))
         return (yield from _retrain(context, recipe, hardware or Hardware(), begin))
+
+
+def plays(name: str | None, elsewhere: Elsewhere | None = None) -> str | None:
+    """The task that would be trained for; None where it is images."""
+    source = elsewhere or Elsewhere(run=name)
+    dataset = source.dataset or ("" if source.architecture else Run.find(source.run).config["dataset"])
+    return dataset if is_task(dataset) else None
 
 
 def _retrain(context: Context, recipe: Recipe, hardware: Hardware, begin: float) -> Job[dict[str, Any]]:
@@ -118,7 +135,7 @@ def _begin(told: Elsewhere, seed: int) -> Context:
     # With the seed of the search, so that its test images are still unseen.
     data = load_dataset(told.dataset or config["dataset"], image_size=size, seed=config["seed"])
     named = source.space.origin if source else said(told.architecture or "").get("space")
-    name = told.space or named or default_space(data.image_shape[1])
+    name = told.space or named or default_space(data.image_shape[1], data.origin)
     space = find_space(name, image_shape=data.image_shape, classes=data.classes)
     architecture = _architecture(told.architecture, space, named) if source is None else source.architecture
     architecture = _moved(architecture, space)

@@ -20,6 +20,8 @@ from unas_hw.jobs.latency import Latency, measure
 from unas_hw.jobs.outputs import accuracy_checks, output_checks, runner
 from unas_hw.jobs.subject import Subject
 from unas_hw.progress import Job, Step
+from unas_hw.runs import Run
+from unas_hw.tasks import is_task
 from unas_hw.training import accuracy
 from unas_hw.verify import Check, Verdict, budget_check, budget_missed, published_check, table_checks
 from unas_hw.verify.onnx_file import onnx_checks, runtime_warnings
@@ -47,8 +49,9 @@ def verify(
 
     Returns:
         ``passed``, ``format``, ``precision``, ``batches``, ``path``, ``bytes``, ``max_abs_error``, ``top1_agreement``,
-        ``test_accuracy``, ``artifact_accuracy`` (of a shorter type), ``predicted_ms``, ``measured_ms``, ``p50_ms``,
-        ``p90_ms``, ``float32_ms`` (of the same network beside a shorter type), ``peak_memory_bytes``, ``budget_ms``,
+        ``test_accuracy`` (None of a policy), ``test_return`` (of one that was trained), ``artifact_accuracy`` (of a
+        shorter type), ``predicted_ms``, ``measured_ms``, ``p50_ms``, ``p90_ms``, ``float32_ms`` (of the same network
+        beside a shorter type), ``peak_memory_bytes``, ``budget_ms``,
         ``device``, ``input_shape`` of the file and ``priced_input_shape`` that the budget is for, ``layers`` (the types
         that layers of an engine run in), ``checks``, ``not_checked`` and why, and ``budget_missed``: whether nothing
         else failed. It lies beside the artifact too, as ``report.json`` and ``report.md``.
@@ -155,7 +158,7 @@ def _report(subject: Subject, checks: list[Check], latency: Latency, result: dic
     errors = [check.seen for check in checks if check.name.startswith("max_abs_error")]
     disagreements = [check.seen for check in checks if check.name.startswith("top1_disagreement")]
     shape = list(context.space.input_shape)
-    table = context.table
+    table, plays = context.table, is_task(context.data.origin)
     return {
         "passed": bool(verdict),
         "format": manifest.format,
@@ -165,7 +168,8 @@ def _report(subject: Subject, checks: list[Check], latency: Latency, result: dic
         "bytes": sum(each.stat().st_size for each in subject.fmt.files(subject.path) if each.is_file()),
         "max_abs_error": max(errors, default=math.inf),
         "top1_agreement": 1 - max(disagreements, default=math.inf),
-        "test_accuracy": accuracy(subject.network, context.data.test),
+        "test_accuracy": None if plays else accuracy(subject.network, context.data.test),
+        "test_return": _return(context.run) if plays else None,
         "predicted_ms": result["predicted_ms"],
         **latency.to_json(),
         "latency_from": "table" if table.is_published and latency.reading is None else "measurement",
@@ -181,3 +185,9 @@ def _report(subject: Subject, checks: list[Check], latency: Latency, result: dic
         "manifest": asdict(manifest),
         "checks": [check.to_json() for check in checks],
     }
+
+
+def _return(run: Run) -> float | None:
+    """What training found that the policy earns."""
+    told = "train/result.json"
+    return float(run.read_json(told)["test_return"]) if (run.path / told).is_file() else None

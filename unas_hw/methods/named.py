@@ -52,11 +52,14 @@ METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What each sets of ``UnasConfig``; everything else is as in UNAS."""
+PLAYING = "rl_darts"
+"""The method for tasks."""
 OTHERS: Mapping[str, str] = MappingProxyType(
     {
         "freenas": "unas_hw.jobs.freenas",
         "monas": "unas_hw.jobs.monas",
         "radars": "unas_hw.jobs.radars",
+        PLAYING: "unas_hw.jobs.rl_darts",
     }
 )
 """Searches of their own, by the module of their job; each has a page in ``docs``."""

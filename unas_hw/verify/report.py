@@ -50,6 +50,14 @@ def verdict(report: Mapping[str, Any]) -> str:
     return "passed" if report["passed"] else "BUDGET MISSED" if report["budget_missed"] else "FAILED"
 
 
+def _worth(report: Mapping[str, Any]) -> dict[str, str]:
+    """Accuracy, or the return of a policy."""
+    if report["test_accuracy"] is not None:
+        return {"accuracy": f"{report['test_accuracy']:.2%} on test images"}
+    earned = report["test_return"]
+    return {"return": "not trained yet: unas-hw train" if earned is None else f"{earned:.2f} when it was trained"}
+
+
 def summary(report: Mapping[str, Any]) -> dict[str, str]:
     """What a person wants to know first, by name."""
     precision, bytes_ = PRECISIONS[report["precision"]][0], format_bytes(report["bytes"])
@@ -60,7 +68,7 @@ def summary(report: Mapping[str, Any]) -> dict[str, str]:
         "predicted": format_ms(report["predicted_ms"]),
         "measured": "not measured" + (f" (published table of {report['device']})" if from_table else ""),
         "budget": format_ms(report["budget_ms"]),
-        "accuracy": f"{report['test_accuracy']:.2%} on test images",
+        **_worth(report),
     }
     if report["measured_ms"] is not None:
         spread = f"p50 {format_ms(report['p50_ms'])}, p90 {format_ms(report['p90_ms'])}"

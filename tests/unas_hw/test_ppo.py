@@ -1,0 +1,146 @@
+"""PPO: what it estimates, that it learns, and that it can be stopped anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.unas_hw.bright import EPISODE, QUARTERS, TASK, Bright
+from unas_hw.errors import MethodError
+from unas_hw.jobs.policy import Uniform, judged
+from unas_hw.methods.ppo import Ppo, PpoConfig, Spread, evaluate, seen
+from unas_hw.ops.impala import Policy, impala_cnn
+
+SHORT = PpoConfig(steps=1024, environments=8, horizon=16, passes=2, minibatch=32, lr=3e-3, gamma=0.9, gae_lambda=0.8)
+
+
+def fresh(seed: int = 0) -> Policy:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return impala_cnn(TASK.image_shape, (4,), TASK.actions)
+
+
+def begun(config: PpoConfig = SHORT, policy: Policy | None = None, **more: Any) -> Ppo:
+    policy = policy or fresh()
+    optimizer = torch.optim.Adam(policy.parameters(), config.lr, eps=1e-5)
+    return Ppo(policy, optimizer, Bright(config.environments, 0), config, 0, **more)
+
+
+def test_advantages_are_the_discounted_sums_of_errors_up_to_the_end_of_the_episode() -> None:
+    config = replace(SHORT, normalise_rewards=False)
+    ppo = begun(config)
+    twin = Bright(config.environments, 0)
+    (_, actions, _, values, advantages, returns), _, episodes = ppo.play()
+    T, N = config.horizon, config.environments
+    rewards, ends = np.zeros((T, N)), np.zeros((T, N))
+    for t, action in enumerate(actions.view(T, N).numpy()):
+        rewards[t], ends[t] = twin.step(action)
+    with torch.no_grad():
+        last = ppo.actor.both(seen(twin.frames))[1]
+    v = torch.cat([values.view(T, N), last[None]]).numpy()
+    expected = np.zeros((T, N))
+    for begin in range(T):  # equation 16 of GAE, term by term
+        alive, factor = np.ones(N), 1.0
+        for t in range(begin, T):
+            error = rewards[t] + config.gamma * (1 - ends[t]) * v[t + 1] - v[t]
+            expected[begin] += alive * factor * error
+            alive, factor = alive * (1 - ends[t]), factor * config.gamma * config.gae_lambda
+    assert np.allclose(advantages.view(T, N).numpy(), expected, atol=1e-5)
+    assert torch.allclose(returns, advantages + values)
+    assert episodes == ends.sum() == N * (T // EPISODE)
+
+
+def test_actions_are_drawn_as_often_as_they_are_probable() -> None:
+    class Fixed(Uniform):
+        def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(len(x), 4), torch.zeros(len(x))
+
+    ppo = begun(replace(SHORT, environments=64, horizon=64))
+    ppo.actor = Fixed(QUARTERS)
+    (_, actions, log_probs, *_), _, _ = ppo.play()
+    share = actions.bincount(minlength=4) / len(actions)
+    assert torch.allclose(share, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.025)
+    assert torch.allclose(log_probs.exp(), 0.1 * (actions + 1))
+
+
+def test_it_learns_to_press_the_right_button() -> None:
+    policy = fresh()
+    before = judged(policy, TASK, 40)
+    lines = list(begun(replace(SHORT, steps=4_000), policy).updates())
+    after = judged(policy, TASK, 40)
+    assert abs(before["test_return"] - before["random_return"]) < 0.8
+    assert after["test_return"] > 0.9 * EPISODE and after["normalised_return"] > 0.85
+    assert after["test_interval"][0] < after["test_return"] < after["test_interval"][1]
+    assert lines[-1]["return"] > lines[0]["return"] and lines[-1]["entropy"] < lines[0]["entropy"]
+    assert lines[-1]["steps"] >= 4_000 and all(line["clipped"] <= 1 for line in lines)
+
+
+def test_a_training_that_was_stopped_goes_on_bit_for_bit() -> None:
+    whole, stopped = fresh(), fresh()
+    told = [{k: v for k, v in line.items() if not k.endswith("_s")} for line in begun(policy=whole).updates()]
+    first = begun(policy=stopped)
+    updates = first.updates()
+    begin = [next(updates) for _ in range(3)]
+    tensors, scalars = first.state()
+    tensors = {name: each.clone() for name, each in tensors.items()}
+    second = begun(policy=stopped)
+    second.restore(tensors, scalars)
+    end = list(second.updates())
+    assert told == [{k: v for k, v in line.items() if not k.endswith("_s")} for line in begin + end]
+    for mine, other in zip(whole.parameters(), stopped.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_a_penalty_is_part_of_the_loss_of_every_minibatch() -> None:
+    policy, called = fresh(), []
+
+    def penalty() -> Tensor:
+        called.append(1)
+        return 100 * policy.head.value.bias.square().sum()
+
+    policy.head.value.bias.data.fill_(1.0)
+    ppo = begun(replace(SHORT, steps=SHORT.environments * SHORT.horizon, lr=0.05), policy, penalty=penalty)
+    list(ppo.updates())
+    assert len(called) == SHORT.passes * SHORT.environments * SHORT.horizon // SHORT.minibatch
+    assert abs(float(policy.head.value.bias)) < 0.7
+
+
+def test_the_learning_rate_falls_from_its_begin_towards_zero() -> None:
+    ppo = begun()
+    rates = [ppo.optimizer.param_groups[0]["lr"] for _ in ppo.updates()]
+    assert rates[0] == SHORT.lr and rates[-1] == pytest.approx(SHORT.lr / SHORT.updates)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_rewards_are_divided_by_the_deviation_of_what_was_added_up_to_now() -> None:
+    values, spread = np.random.default_rng(0).normal(5, 3, (40, 16)), Spread()
+    for each in values:
+        spread.add(each)
+    assert spread.deviation == pytest.approx(values.std(), rel=1e-3)
+    assert Spread(*spread.numbers).deviation == spread.deviation
+
+
+def test_every_environment_is_judged_by_as_many_episodes() -> None:
+    class Uneven(Bright):
+        """The first of them ends five times as often, and earns nothing."""
+
+        def step(self, actions: Any) -> Any:
+            rewards, ended = super().step(actions)
+            rewards[:], ended[0] = np.arange(self.count) > 0, True
+            return rewards, ended
+
+    found = evaluate(Uniform(QUARTERS), Uneven(2, 0), 6, 0)
+    assert sorted(found) == [0, 0, 0, EPISODE, EPISODE, EPISODE]
+
+
+def test_values_that_cannot_be_are_refused_by_name() -> None:
+    with pytest.raises(MethodError, match="gamma=2"):
+        replace(SHORT, gamma=2.0).check()
+    with pytest.raises(MethodError, match="horizon=1"):
+        replace(SHORT, horizon=1).check()
+    SHORT.check()
