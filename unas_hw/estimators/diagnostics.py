@@ -42,7 +42,7 @@ class BranchStatistics:
         variance = (self._squares / max(self._count, 1) - mean.square()) * self._count / max(self._count - 1, 1)
         cosine = cosine_similarity(mean.flatten(), self._long.flatten(), dim=0)
         self._forget()
-        return {"norm": float(mean.norm()), "variance": float(variance.sum()), "cosine": float(cosine)}
+        return {"norm": float(mean.norm()), "variance": float(variance.sum()), "cosine": float(cosine.clamp(-1, 1))}
 
     def state(self) -> dict[str, Tensor]:
         """For checkpoints."""
