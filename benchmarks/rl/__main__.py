@@ -14,6 +14,7 @@ those of 100 episodes with drawn actions, in all levels there are; intervals are
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
-from benchmarks.report import keep
+from benchmarks.report import RESULTS, keep
 from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
 from unas_hw.jobs.policy import judged, trained
@@ -193,18 +194,25 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def summed(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Means over seeds, and what the cell has more than the others, seed by seed."""
+    """Means over seeds, and what the cell has more than the others, seed by seed, of the arms that there are."""
     earned = {name: [each["test_return"] for each in runs] for name, runs in arms.items() if name != "search"}
     summary: dict[str, Any] = {name: interval(values) for name, values in earned.items()}
-    summary["random actions"] = interval([each["random_return"] for each in arms["curve"]])
-    for name in ("baseline", "random", "half"):
+    if "search" in arms:
+        for when, place in (("begin", 0), ("end", -1)):
+            for what in ("curve", "alpha_entropy"):
+                summary[f"search, {what} at the {when}"] = interval([each[what][place] for each in arms["search"]])
+    if "curve" in arms:
+        summary["random actions"] = interval([each["random_return"] for each in arms["curve"]])
+    for name in ("baseline", "random", "half") if "cell" in earned else ():
+        if name not in earned:
+            continue
         differences = [mine - other for mine, other in zip(earned["cell"], earned[name], strict=True)]
         summary[f"cell minus {name}"] = interval(differences)
     return summary
 
 
 def main() -> None:
-    """The arms that are asked for; with all of them the result is kept."""
+    """The arms that are asked for; the result keeps those of an earlier call of the same plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task")
     parser.add_argument("--folder", type=Path)
@@ -220,11 +228,14 @@ def main() -> None:
         game = Game(told.task, folder, plan)
         game.profiled()
         arms = {arm: [game.done(arm, seed) for seed in range(plan.seeds)] for arm in told.only}
-        if set(arms) == set(ARMS):
-            summary = summed(arms)
-            for name, value in summary.items():
-                print(f"{name}: {value['mean']:.2f} +- {value['half']:.2f}")
-            keep(f"rl_{told.task.replace(':', '_')}", {"plan": vars(plan), "summary": summary, "arms": arms})
+        name = f"rl_{told.task.replace(':', '_')}"
+        if (kept := RESULTS / f"{name}.json").is_file():
+            before = json.loads(kept.read_text(encoding="utf-8"))
+            arms = (before["arms"] if before["plan"] == vars(plan) else {}) | arms
+        summary = summed(arms)
+        for what, value in summary.items():
+            print(f"{what}: {value['mean']:.2f} +- {value['half']:.2f}")
+        keep(name, {"plan": vars(plan), "summary": summary, "arms": arms})
 
 
 if __name__ == "__main__":

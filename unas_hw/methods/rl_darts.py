@@ -37,7 +37,7 @@ class RlDartsConfig(PpoConfig):
         multiplier_rate: Of the dual ascent on the latency budget.
     """
 
-    alpha_lr: float = 5e-3
+    alpha_lr: float = 0.02
     multiplier_rate: float = 0.02
 
     def check(self, section: str = "rl_darts") -> None:
