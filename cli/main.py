@@ -16,6 +16,7 @@ from profilers.files import explained_error
 COMMANDS = {
     "profile": "Measure the operations of a search space into a latency table.",
     "search": "Find a network that meets a latency budget.",
+    "prune": "Make a network of your own smaller, within a budget.",
     "train": "Retrain a run's network from scratch.",
     "evaluate": "Accuracy of a run's network on images.",
     "export": "Write a run's network as a file, verify and measure it.",

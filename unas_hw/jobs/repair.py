@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,7 @@ from unas_hw.jobs.artifact import Context
 from unas_hw.jobs.found import described, fine_tuned, limits_kept
 from unas_hw.jobs.limits import constraints_of
 from unas_hw.jobs.proxy import latency_of
+from unas_hw.jobs.prune_settings import METHOD
 from unas_hw.jobs.radars import SUBSPACE
 from unas_hw.jobs.train import FOLDER, retrain
 from unas_hw.latency_model import LatencyModel
@@ -28,7 +30,7 @@ from unas_hw.network import BEFORE, WEIGHTS, inherit, load_network, recalibrate,
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.space import Architecture
-from unas_hw.spaces import find_space
+from unas_hw.spaces import SUBSET, find_space
 from unas_hw.spaces.subspace import Subspace
 from unas_hw.training import Hardware, Recipe
 
@@ -122,6 +124,9 @@ def repair(
     lacking = None
     if run.config.get("table") is None:
         lacking = "it was trained without a search, so no table and no supernet know its neighbours"
+    elif run.config.get("method") == METHOD:
+        told, less = shlex.quote(run.config["space"].removeprefix(SUBSET)), budget_ms**2 / first.upper_ms
+        lacking = f"it was pruned; unas-hw prune {told} --latency-budget {less:.3g}ms prunes it further"
     elif not (run.path / CHECKPOINT).is_file():
         lacking = f"its search left no {CHECKPOINT}, so no other network has weights"
     if lacking:

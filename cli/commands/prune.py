@@ -1,0 +1,168 @@
+"""``unas-hw prune``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..configuring import configurable, resolved, section_of
+from ..terminal import (
+    BUDGET_NOT_MET,
+    batch_option,
+    emit,
+    follow,
+    image_size_option,
+    json_option,
+    rounds_option,
+    sheet,
+    table_options,
+)
+from .export import exit_by, report_lines
+from .search import DEFAULT, measured
+
+
+@click.command()
+@click.argument("network", metavar="NETWORK")
+@configurable({"prune": "unas_hw.methods.pruning:PruneConfig"})
+@click.option("--latency-budget", metavar="BUDGET", help="80ms, 80ms@p90, or 50% of what the whole network takes.")
+@click.option("--macs-budget", metavar="BUDGET", help="20M multiply-accumulates an image, or 50% of the whole's.")
+@click.option("--params-budget", metavar="BUDGET", help="100k learned numbers, or 50% of the whole's.")
+@click.option(
+    "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
+)
+@click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
+@image_size_option
+@batch_option
+@table_options
+@click.option("--run", metavar="NAME", help="Run folder under runs/; by default named after the settings.")
+@click.option("--seed", type=int, help="Of everything random.  [default: 0]")
+@click.option("--epochs", type=click.IntRange(1), help="Of training masks and weights together.")
+@click.option("--batch-size", type=click.IntRange(2), help="Images a step.")
+@click.option(
+    "--carry-weights/--no-carry-weights", default=True, show_default=True,
+    help="Keep the weights that were trained beside the masks last, and fine-tune them.",
+)  # fmt: skip
+@click.option("--train-on", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
+@click.option("--bf16/--no-bf16", default=None, help="Train with products in bfloat16; by default on a GPU.")
+@click.option(
+    "--export", "export_format", is_flag=False, flag_value=DEFAULT, metavar="[FORMAT]",
+    help="Export what was found and verify it, as unas-hw export does.",
+)  # fmt: skip
+@rounds_option
+@json_option
+def command(
+    network: str,
+    latency_budget: str | None,
+    macs_budget: str | None,
+    params_budget: str | None,
+    confidence: float,
+    dataset: str,
+    image_size: int | None,
+    batch: int,
+    device: str | None,
+    runtime: str | None,
+    threads: int | None,
+    precision: str | None,
+    table: str | None,
+    run: str | None,
+    carry_weights: bool,
+    train_on: str | None,
+    bf16: bool | None,
+    export_format: str | None,
+    rounds: int | None,
+    as_json: bool,
+    **told: Any,
+) -> None:
+    """Find the channels and blocks of your own network to keep within a budget: NETWORK gets smaller.
+
+    NETWORK is package.module:factory, my_net.py (its function build) or my_net.py:factory. Which channels belong
+    together is found by tracing it. Percentages are shares of the whole network: of its MACs, of its weights, of its
+    measured latency. Interrupted or killed, the same command goes on where it was. Exit code 3 if nothing keeps the
+    budgets.
+    """
+    from latency_tables.home import Target
+    from profilers.timing import timing_rule
+    from unas_hw.jobs.prune import prune
+    from unas_hw.jobs.prune_settings import PruneSettings, read_budgets
+    from unas_hw.methods.pruning import PruneConfig
+    from unas_hw.training import Hardware
+
+    context = click.get_current_context()
+    hyper = PruneConfig(**section_of(context, "prune", PruneConfig))
+    hyper = replace(hyper, **{name: value for name, value in told.items() if value is not None})
+    everything = resolved(context, {"prune": hyper})
+    limits = {"macs": macs_budget, "params": params_budget}
+    settings = PruneSettings(
+        network=network,
+        budget=latency_budget,
+        limits={name: text for name, text in limits.items() if text is not None},
+        confidence=confidence,
+        dataset=dataset,
+        image_size=image_size,
+        batch=batch,
+        table=table,
+        target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
+        run=run,
+        carry=carry_weights,
+        config=hyper,
+        hardware=Hardware.choose(train_on, bf16),
+        told={key: value for key, value in everything.items() if key not in ("network", "export-format")},
+    )
+    read_budgets(settings)  # before anything slow
+    chosen = None if export_format == DEFAULT else export_format
+    if chosen is not None:
+        from unas_hw.export import find_format
+
+        find_format(chosen)
+    result = follow(prune(settings, timing_rule(rounds)))
+    if export_format is not None and result["run"] is not None:
+        from unas_hw.jobs.export import ExportSettings, export
+        from unas_hw.jobs.prepared import RESULT
+        from unas_hw.runs import Run
+
+        report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))
+        result = Run.open(Path(result["run"])).read_json(RESULT)
+        emit({**result, "export": report}, as_json, report_lines(report))
+        exit_by(report)
+        return
+    emit(result, as_json, _lines(result))
+    if not result["feasible"]:
+        raise SystemExit(BUDGET_NOT_MET)
+
+
+def _lines(result: dict[str, Any]) -> str:
+    from profilers.units import format_ms
+    from unas_hw.budget import format_limit
+
+    if result["run"] is None:
+        return f"no sub-network meets the {result['unmet']}"
+    whole, pruned = result["whole"], result["pruned"]
+    limits: dict[str, str] = {}
+    for name in ("macs", "params"):
+        limits[name] = f"{format_limit(name, pruned[name])} of {format_limit(name, whole[name])}"
+        if name in result["limits"]:
+            limits[name] += f", budget {format_limit(name, result['limits'][name]['limit'])}"
+    latency = {"predicted": format_ms(result["predicted_ms"])} if result["budget"] else {}
+    latency["measured"] = f"{measured(result)}; the whole network {format_ms(whole['ms'])}"
+    if result["budget"]:
+        latency["budget"] = format_ms(result["budget_ms"])
+    dropped = [name for name, kept in result["blocks"].items() if not kept]
+    units = [sum(each) for each in zip(*result["units"].values(), strict=True)]
+    accuracy = result["valid_accuracy"]
+    lines = {
+        "kept": f"{units[0]} of {units[1]} units in {len(result['units'])} groups, "
+        f"{len(result['blocks']) - len(dropped)} of {len(result['blocks'])} blocks",
+        **({"dropped": ", ".join(dropped)} if dropped else {}),
+        **limits,
+        **latency,
+        **({} if result["feasible"] else {"verdict": "NOT MET; this is the nearest that was found"}),
+        "accuracy": "not trained yet: unas-hw train"
+        if accuracy is None
+        else f"{accuracy:.2%} on validation images; unas-hw train retrains it from scratch",
+        "table": result["table"],
+        "run": result["run"],
+    }
+    return sheet(lines)

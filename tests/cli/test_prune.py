@@ -1,0 +1,69 @@
+"""``unas-hw prune``: a network of the user's gets smaller; wrong input gives one message with the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, read
+from tests.cli.test_bad_input import refused
+from tests.unas_hw import small_residual
+
+NETWORK = str(Path(small_residual.__file__))
+QUICK = ("--epochs", "2", "--batch-size", "40", "--rounds", "12", "--set", "prune.finetune_epochs=1")
+
+
+def test_a_network_is_pruned_exported_retrained_and_looked_at(unas_hw: Run, images: str) -> None:
+    words = ("prune", NETWORK, "--latency-budget", "60%", "--dataset", images, "--device", "sim:phone", *QUICK)
+    result = unas_hw(*words, "--run", "mine", "--export", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = read(result)
+    assert found["feasible"] and found["export"]["passed"]
+    assert found["measured_ms"] <= found["budget_ms"] == pytest.approx(0.6 * found["whole"]["ms"])
+    assert "whole sub-networks that were held out" in result.stderr
+    assert "head keeps its width: they are the network's outputs" in result.stderr
+    assert read(unas_hw("verify", "--json"))["passed"]
+    trained = read(unas_hw("train", "--epochs", "1", "--json"))
+    assert trained["params"] == found["pruned"]["params"]
+    assert read(unas_hw("evaluate", "--json"))["architecture"] == found["architecture"]
+    assert read(unas_hw(*words[:2], "--config", "runs/mine/config.yaml", "--json"))["run"] == "runs/mine"
+
+
+def test_what_was_found_is_told_in_a_few_lines(unas_hw: Run, images: str) -> None:
+    words = ("prune", f"{NETWORK}:build", "--macs-budget", "50%", "--dataset", images, "--device", "sim:phone", *QUICK)
+    told = unas_hw(*words, "--no-carry-weights")
+    assert told.exit_code == 0, told.stderr
+    names = [line.split()[0] for line in told.stdout.splitlines()]
+    assert [name for name in names if name != "dropped"] == [
+        *("kept", "macs", "params", "measured", "accuracy", "table", "run")
+    ]
+    assert "budget" in told.stdout and "not trained yet: unas-hw train" in told.stdout
+
+
+def test_budgets_that_nothing_keeps_exit_3_before_anything_is_trained(unas_hw: Run, images: str, folder: Path) -> None:
+    words = ("prune", NETWORK, "--dataset", images, "--device", "sim:phone", "--rounds", "12")
+    told = unas_hw(*words, "--macs-budget", "100")
+    assert told.exit_code == 3
+    assert told.stdout.startswith("no sub-network meets the macs budget of 100: sub-networks of ")
+    assert read(unas_hw(*words, "--params-budget", "3", "--json"))["feasible"] is False
+    assert not (folder / "runs").exists()
+
+
+def test_wrong_networks_and_budgets_are_refused_before_anything_is_done(
+    unas_hw: Run, images: str, folder: Path
+) -> None:
+    budget = ("--macs-budget", "50%", "--dataset", images)
+    Path("empty.py").write_text("x = 1\n")
+    Path("fails.py").write_text("def build(classes):\n    raise ValueError('no')\n")
+    refused(unas_hw("prune", NETWORK), 2, "there is no budget", "--latency-budget")
+    refused(unas_hw("prune", NETWORK, "--latency-budget", "80"), 2, "'80' has no unit", "80ms")
+    refused(unas_hw("prune", NETWORK, "--macs-budget", "200%"), 2, "'200%'", "--macs-budget 50%")
+    refused(unas_hw("prune", "missing.py", *budget), 2, "there is no file missing.py")
+    refused(unas_hw("prune", "empty.py", *budget), 2, "has no function 'build'", "def build(classes, channels)")
+    refused(unas_hw("prune", "fails.py", *budget), 2, "fails.py, line 2", "ValueError: no")
+    refused(unas_hw("prune", "no.such.module:build", *budget), 2, "no.such.module")
+    refused(unas_hw("prune", NETWORK, *budget, "--set", "prune.epochs=0"), 2, "epochs=0")
+    refused(unas_hw("prune", NETWORK, *budget, "--set", "prune.epoch=1"), 2, "did you mean 'prune.epochs'")
+    refused(unas_hw("prune", NETWORK, *budget, "--export", "onx"), 2, "onx")
+    assert not (folder / "runs").exists() and not (folder / "home").exists()
