@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Run, read
@@ -28,6 +29,21 @@ def test_a_network_is_pruned_exported_retrained_and_looked_at(unas_hw: Run, imag
     assert trained["params"] == found["pruned"]["params"]
     assert read(unas_hw("evaluate", "--json"))["architecture"] == found["architecture"]
     assert read(unas_hw(*words[:2], "--config", "runs/mine/config.yaml", "--json"))["run"] == "runs/mine"
+
+
+def test_what_was_pruned_is_trained_for_another_task_and_exported_within_the_same_budget(
+    unas_hw: Run, images: str, folder: Path
+) -> None:
+    words = ("prune", NETWORK, "--latency-budget", "60%", "--dataset", images, "--device", "sim:phone", *QUICK)
+    found = read(unas_hw(*words, "--json"))
+    rows = np.load(folder / images)
+    labels = rows["labels"] + 2 * (rows["images"].mean((1, 2)) > rows["images"].mean())
+    np.savez(folder / "five.npz", images=rows["images"], labels=labels)
+    assert len(np.unique(labels)) == 5
+    read(unas_hw("train", "--dataset", "five.npz", "--epochs", "1", "--json"))
+    report = read(unas_hw("export", "--rounds", "12", "--json"))
+    assert report["passed"] and report["budget_ms"] == found["budget_ms"]
+    assert report["measured_ms"] == pytest.approx(found["measured_ms"], rel=0.1)
 
 
 def test_what_was_found_is_told_in_a_few_lines(unas_hw: Run, images: str) -> None:

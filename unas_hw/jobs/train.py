@@ -26,6 +26,8 @@ from unas_hw.training import Hardware, Recipe, evaluate, lacking, train
 from unas_hw.training.recipes import OF_DATASET
 
 FOLDER = "train"
+PROMISE = ("table", "table_hash", "budget", "budget_ms", "percentile", "confidence")
+"""What a run's configuration says of its budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +154,33 @@ def _begin(told: Elsewhere, seed: int) -> Context:
         "seed": config["seed"],
         "from": str(source.run.path.resolve()) if source else None,
     }
-    run = Run.begin(RUNS / (told.name or _named(content)), content)
+    promised = _promise(source, space) if source else {}
+    run = Run.begin(
+        RUNS / (told.name or _named(content)), content | {each: promised[each] for each in PROMISE if each in promised}
+    )
+    if promised:
+        run.write_json("result.json", promised)
     saved = {"space": space.name, "version": 1, "choices": list(architecture.choices)}
     run.write_json("architecture.json", {**saved, "input_shape": shape, "classes": space.classes})
     return Context(run, space, architecture, data)
+
+
+def _promise(source: Context, space: SearchSpace) -> dict[str, Any]:
+    """The budget that came with the architecture, for ``export``; none in another space or for other images."""
+    same = (space.origin, space.input_shape, space.precision) == (
+        source.space.origin,
+        source.space.input_shape,
+        source.space.precision,
+    )
+    result = source.run.path / "result.json"
+    priced_otherwise = source.run.config.get("priced_input_shape", list(space.input_shape)) != list(space.input_shape)
+    if not same or priced_otherwise or "table" not in source.run.config or not result.is_file():
+        return {}
+    # But for the outputs it is the same network: what is predicted is off by what a class more or less costs.
+    found = source.run.read_json("result.json")
+    return {each: source.run.config[each] for each in PROMISE} | {
+        each: found[each] for each in ("budget_ms", "predicted_ms", "measured_ms")
+    }
 
 
 def _architecture(text: str | None, space: SearchSpace, named: str | None) -> Architecture:
