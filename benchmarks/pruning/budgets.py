@@ -167,7 +167,7 @@ def main() -> None:
             if not (folder / f"{name}.npz").exists():
                 write_images(words.data, name, folder / f"{name}.npz", train=words.images, tests=1000)
         rows: list[dict[str, Any]] = []
-        for kind in ("macs", "latency"):
+        for kind in ("latency", "macs"):
             for network in NETWORKS:
                 for share in (50, 25):
                     kept = folder / f"{network}-{kind}-{share}.json"
