@@ -31,7 +31,7 @@ from unas_hw.training import Recipe
 
 pytest.importorskip("minatar")
 TASK = "minatar:breakout"
-PLAYED: dict[str, Any] = {"environments": 8, "horizon": 16, "passes": 1, "minibatch": 64}
+PLAYED: dict[str, Any] = {"environments": 4, "horizon": 16, "passes": 1, "minibatch": 64}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def settings(table_of_policies: Path) -> SearchSettings:
         target=Target(device=PHONE),
         run="played",
         unas=UnasConfig(method="rl_darts"),
-        rl_darts=RlDartsConfig(steps=384, **PLAYED),
+        rl_darts=RlDartsConfig(steps=192, **PLAYED),
     )
 
 
@@ -60,11 +60,11 @@ def test_a_task_is_searched_trained_judged_and_exported_within_its_budget(
 ) -> None:
     result = finish(search(settings, rule))
     assert result["feasible"] and result["measured_ms"] <= result["budget_ms"]
-    assert result["steps"] == 384 and result["valid_accuracy"] is None and result["space"] == "impala"
+    assert result["steps"] == 192 and result["valid_accuracy"] is None and result["space"] == "impala"
     assert len(Run.find("played").lines(METRICS)) == 3
 
-    trained = finish(retrain("played", Recipe(), ppo=PpoConfig(steps=256, **PLAYED)))
-    assert trained["test_episodes"] == 100 and trained["steps"] == 256
+    trained = finish(retrain("played", Recipe(), ppo=PpoConfig(steps=128, **PLAYED)))
+    assert trained["test_episodes"] == 100 and trained["steps"] == 128
     shares = [trained[f"{what}_share"] for what in ("environment", "acting", "learning")]
     assert sum(shares) == pytest.approx(1) and all(0 < share < 1 for share in shares)
 
@@ -79,9 +79,6 @@ def test_a_task_is_searched_trained_judged_and_exported_within_its_budget(
     assert report["max_abs_error"] < 1e-4 and report["top1_agreement"] == 1
     written = (Run.find("played").path / "export" / "report.md").read_text(encoding="utf-8")
     assert f"{trained['test_return']:.2f} when it was trained" in written
-    half = finish(export(ExportSettings(run="played", format="onnx", precision="float16"), rule))
-    lost = next(check for check in half["checks"] if check["name"] == "points of top-1 accuracy lost")
-    assert "100.00% before" in lost["words"]  # nobody knows the right action: there it is the network's own
 
 
 def test_a_search_that_is_killed_goes_on_to_the_same_cell(settings: SearchSettings, rule: TimingRule) -> None:
@@ -100,12 +97,6 @@ def test_a_search_that_is_killed_goes_on_to_the_same_cell(settings: SearchSettin
         }
     first, second = (Run.find(name).load_tensors(CHECKPOINT) for name in ("played", "killed"))
     assert first and second and all(torch.equal(each, second[0][name]) for name, each in first[0].items())
-
-
-def test_without_a_budget_the_likeliest_cell_is_found(settings: SearchSettings, rule: TimingRule) -> None:
-    result = finish(search(replace(settings, budget=None), rule))
-    assert result["budget"] is None and result["feasible"]
-    assert {line["multiplier"] for line in Run.find("played").lines(METRICS)} == {0.0}
 
 
 def test_a_policy_can_be_trained_without_a_search(rule: TimingRule) -> None:
