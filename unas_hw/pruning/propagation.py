@@ -216,7 +216,7 @@ class _Propagation:
         value = self.traced.values[node]
         try:
             found = run(node, self.traced.network, *fx.map_arg((node.args, node.kwargs), given))
-        except Exception:
+        except Exception:  # whatever it raises with other channels, they stay, and this is the reason that is told
             return f"{called(node)} could not be followed"
         if [each.shape for each in tensors(found)] != [each.shape for each in tensors(value)]:
             return f"{called(node)} could not be followed"
