@@ -119,10 +119,7 @@ def test_the_run_has_what_runs_have(finished: dict[str, Any]) -> None:
     assert finish(evaluate_run("one", part="valid"))["top1"] == pytest.approx(finished["valid_accuracy"])
 
 
-def test_it_is_exported_verified_and_retrained(finished: dict[str, Any], rule: TimingRule) -> None:
-    report = finish(export(ExportSettings(run="one"), rule))
-    assert report["passed"], [check for check in report["checks"] if not check["passed"]]
-    assert report["budget_ms"] == finished["budget_ms"]
+def test_it_is_retrained(finished: dict[str, Any]) -> None:
     trained = finish(retrain("one", Recipe(epochs=1, augmentation="none")))
     assert trained["architecture"] == finished["architecture"]
     assert trained["params"] == finished["pruned"]["params"]

@@ -133,6 +133,23 @@ def test_what_is_left_keeps_the_budget_and_uses_it(small: Prunable, share: float
     assert all(bool(masks[group.name].any()) for group in small.groups)
 
 
+def test_a_block_for_which_too_little_is_left_comes_back_narrower_rather_than_leaving_it_unused(
+    small: Prunable,
+) -> None:
+    (block,) = small.blocks
+    assert small.inside(block.name) == {"inner"}
+    theta = {name: torch.ones(ones.shape) for name, ones in everything(small).items()} | {block.name: torch.tensor(-1)}
+    theta["inner"] = torch.arange(12.0) + 1
+    limit = macs_limit(small, 0.7)
+    masks = discretise(small, theta, [limit])
+    assert masks is not None and bool(masks[block.name])
+    assert 1 < int(masks["inner"].sum()) < 12 and bool(masks["inner"][-1])
+    assert 0.93 * limit.limit < limit.value(Widths.of(small, masks)) <= limit.limit
+    without = limit.value(Widths.of(small, everything(small) | {block.name: torch.tensor(False)}))
+    masks = discretise(small, theta, [replace(limit, limit=1.05 * without)])  # of which little is left
+    assert masks is not None and not bool(masks[block.name])
+
+
 def test_what_has_the_highest_theta_is_kept(small: Prunable) -> None:
     theta = theta_of(small)
     masks = discretise(small, theta, [macs_limit(small, 0.6)])

@@ -24,7 +24,7 @@ from unas_hw.jobs.prune_table import architecture_of, latency_of_shapes, table_f
 from unas_hw.jobs.search import UNBOUND
 from unas_hw.meter import Meter, Reading, enough_for
 from unas_hw.methods.masks import Masks, Widths, everything, smallest
-from unas_hw.methods.pruning import PruneSearch, discretise
+from unas_hw.methods.pruning import USED, PruneSearch, discretise
 from unas_hw.methods.shapes import Arithmetic, Limit
 from unas_hw.network import recalibrate, save_network
 from unas_hw.progress import Job, Step
@@ -38,8 +38,6 @@ ROUNDS = 5
 """Networks that are measured at most."""
 BLOCK = 8
 """Channels that runtimes compute at once: a width of 17 may take twice what 16 takes."""
-USED = 0.93
-"""Of what may be used, at least so much should be: otherwise the prediction was too high, and more can be kept."""
 LATENCY = "latency"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -21,7 +21,7 @@ from unas_hw.budget import Multiplier
 from unas_hw.data import Batch, Split, batches
 from unas_hw.errors import RunError
 from unas_hw.methods.config import refuse_outside
-from unas_hw.methods.masks import Masks, Theta, Widths, binary_gap, kept_of, pieces
+from unas_hw.methods.masks import Masks, Piece, Theta, Widths, binary_gap, kept_of, pieces
 from unas_hw.methods.shapes import Limit, fits
 from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.pruning.prunable import Prunable
@@ -29,6 +29,8 @@ from unas_hw.runs import Run
 from unas_hw.training.hardware import Hardware
 
 CHECKPOINT, METRICS = "pruning.safetensors", "metrics.jsonl"
+USED = 0.93
+"""Of what may be used, at least so much should be: an unused budget is unused accuracy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +289,8 @@ def discretise(prunable: Prunable, theta: Masks, limits: Sequence[Limit], multip
     """The masks ``1[theta > 0]``, adjusted so that all limits are kept and little of them is left unused.
 
     What has the lowest theta is given up until the limits are kept, then what has the highest comes back while they
-    are. Every group keeps something.
+    are. Where much is still unused, blocks for which the rest was too little come back with fewer units. Every group
+    keeps something.
 
     Args:
         prunable: What is pruned.
@@ -302,22 +305,31 @@ def discretise(prunable: Prunable, theta: Masks, limits: Sequence[Limit], multip
     first = [piece for piece in order if piece.first]
     others = [piece for piece in order if not piece.first]
 
-    def keeps(kept: Sequence[Any]) -> bool:
-        return fits(limits, Widths.of(prunable, kept_of(prunable, kept)))
+    def widths(kept: Sequence[Piece]) -> Widths:
+        return Widths.of(prunable, kept_of(prunable, kept))
 
-    if not keeps(first):
+    def grown(kept: list[Piece], waiting: Sequence[Piece]) -> list[Piece]:
+        refused: set[str] = set()
+        for piece in reversed(waiting):
+            if piece.name not in refused and fits(limits, widths([*kept, piece])):
+                kept = [*kept, piece]
+            else:
+                refused.add(piece.name)
+        return kept
+
+    if not fits(limits, widths(first)):
         return None
     low, high = sum(piece.worth <= 0 for piece in others), len(others)
-    if keeps([*first, *others[low:]]):
+    if fits(limits, widths([*first, *others[low:]])):
         high = low
     while low < high:  # the fewest that have to go
         middle = (low + high) // 2
-        low, high = (low, middle) if keeps([*first, *others[middle:]]) else (middle + 1, high)
-    kept = [*first, *others[high:]]
-    refused: set[str] = set()
-    for piece in reversed(others[:high]):
-        if piece.name not in refused and keeps([*kept, piece]):
-            kept.append(piece)
-        else:
-            refused.add(piece.name)
+        low, high = (low, middle) if fits(limits, widths([*first, *others[middle:]])) else (middle + 1, high)
+    kept = grown([*first, *others[high:]], others[:high])
+    spare = [replace(each, limit=USED * each.limit) for each in limits]
+    for block in reversed([piece for piece in others if not piece.units and piece not in kept]):
+        inside = prunable.inside(block.name)
+        narrow = [block, *(piece for piece in kept if piece.first or piece.name not in inside)]
+        if fits(spare, widths(kept)) and fits(limits, widths(narrow)):
+            kept = grown(narrow, [piece for piece in others if piece.name in inside])
     return kept_of(prunable, kept)

@@ -85,6 +85,13 @@ class Prunable:
         masks = {name: torch.arange(size, device="cpu") < widths.get(name, size) for name, size in self._sizes.items()}
         return {name: mask if name in self._groups else mask[0] for name, mask in masks.items()}
 
+    def inside(self, block: str) -> set[str]:
+        """Groups that nothing outside this block has a use for."""
+        used: dict[bool, set[str]] = {True: set(), False: set()}
+        for layer in self.layers:
+            used[block in layer.blocks].update(each.group for each in (*layer.inputs, *layer.outputs) if each.group)
+        return used[True] - used[False]
+
     @property
     def _groups(self) -> set[str]:
         return {group.name for group in self.groups}
