@@ -16,9 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,22 @@ POINTS = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is played: steps of the curve, of the search and of what is compared; and how often."""
+    """How much is played: steps of the curve, of the search and of what is compared; and how often.
+
+    ``brief`` is how all but the curve are played where a supernet of large frames has hours of a core, not days.
+    """
 
     curve: int
     search: int
     equal: int
     seeds: int
+    brief: dict[str, Any] = field(default_factory=dict)
 
 
-PLANS = {"minatar": Plan(1_000_000, 200_000, 300_000, 5), "procgen": Plan(300_000, 50_000, 100_000, 3)}
+PLANS = {
+    "minatar": Plan(1_000_000, 200_000, 300_000, 5),
+    "procgen": Plan(300_000, 50_000, 50_000, 3, {"horizon": 64, "passes": 1, "minibatch": 256}),
+}
 
 
 class Game:
@@ -90,18 +98,17 @@ class Game:
             shown(profile(self.space, open_profiler("cpu"), path=partial))
             partial.rename(self.path)
 
-    def ppo(self, steps: int) -> PpoConfig:
-        return replace(ppo_for(self.task, PpoConfig()), steps=steps)
-
     def searched(self, seed: int) -> dict[str, Any]:
-        config = replace(ppo_for(self.task, RlDartsConfig()), steps=self.plan.search)
+        config = replace(ppo_for(self.task, RlDartsConfig()), steps=self.plan.search, **self.plan.brief)
         assert isinstance(config, RlDartsConfig)
-        path = self.folder / f"search-{seed}"
+        path, table = self.folder / f"search-{seed}", self.folder / f"table-{seed}.jsonl"
+        if not table.exists():  # a search measures anew how fast the machine is today, and goes on with that only
+            shutil.copy(self.path, table)
         settings = SearchSettings(
             budget=None,
             space="impala",
             dataset=self.name,
-            table=self.path,
+            table=table,
             run=str(path.resolve()),
             unas=UnasConfig(method="rl_darts", seed=seed),
             rl_darts=config,
@@ -139,8 +146,9 @@ class Game:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             policy: Policy = self.space.network(architecture) if architecture else self.space.baseline
-        steps = self.plan.curve if arm == "curve" else self.plan.equal
-        lines = shown(trained(policy, self.task, self.ppo(steps), seed, run, "train"))
+        played = {"steps": self.plan.curve} if arm == "curve" else {"steps": self.plan.equal, **self.plan.brief}
+        config = replace(ppo_for(self.task, PpoConfig()), **played)
+        lines = shown(trained(policy, self.task, config, seed, run, "train"))
         result = {
             "architecture": str(architecture),
             "predicted_ms": self.model.latency_ms(self.space.indices(architecture)) if architecture else None,

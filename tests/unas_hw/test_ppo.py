@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.unas_hw.bright import EPISODE, QUARTERS, TASK, Bright
 from unas_hw.errors import MethodError
 from unas_hw.jobs.policy import Uniform, judged
+from unas_hw.methods import ppo
 from unas_hw.methods.ppo import Ppo, PpoConfig, Spread, evaluate, seen
 from unas_hw.ops.impala import Policy, impala_cnn
 
@@ -33,15 +34,15 @@ def begun(config: PpoConfig = SHORT, policy: Policy | None = None, **more: Any) 
 
 def test_advantages_are_the_discounted_sums_of_errors_up_to_the_end_of_the_episode() -> None:
     config = replace(SHORT, normalise_rewards=False)
-    ppo = begun(config)
+    learner = begun(config)
     twin = Bright(config.environments, 0)
-    (_, actions, _, values, advantages, returns), _, episodes = ppo.play()
+    (_, actions, _, values, advantages, returns), _, episodes = learner.play()
     T, N = config.horizon, config.environments
     rewards, ends = np.zeros((T, N)), np.zeros((T, N))
     for t, action in enumerate(actions.view(T, N).numpy()):
         rewards[t], ends[t] = twin.step(action)
     with torch.no_grad():
-        last = ppo.actor.both(seen(twin.frames))[1]
+        last = learner.actor.both(seen(twin.frames))[1]
     v = torch.cat([values.view(T, N), last[None]]).numpy()
     expected = np.zeros((T, N))
     for begin in range(T):  # equation 16 of GAE, term by term
@@ -60,9 +61,9 @@ def test_actions_are_drawn_as_often_as_they_are_probable() -> None:
         def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(len(x), 4), torch.zeros(len(x))
 
-    ppo = begun(replace(SHORT, environments=64, horizon=64))
-    ppo.actor = Fixed(QUARTERS)
-    (_, actions, log_probs, *_), _, _ = ppo.play()
+    learner = begun(replace(SHORT, environments=64, horizon=64))
+    learner.actor = Fixed(QUARTERS)
+    (_, actions, log_probs, *_), _, _ = learner.play()
     share = actions.bincount(minlength=4) / len(actions)
     assert torch.allclose(share, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.025)
     assert torch.allclose(log_probs.exp(), 0.1 * (actions + 1))
@@ -104,15 +105,29 @@ def test_a_penalty_is_part_of_the_loss_of_every_minibatch() -> None:
         return 100 * policy.head.value.bias.square().sum()
 
     policy.head.value.bias.data.fill_(1.0)
-    ppo = begun(replace(SHORT, steps=SHORT.environments * SHORT.horizon, lr=0.05), policy, penalty=penalty)
-    list(ppo.updates())
+    learner = begun(replace(SHORT, steps=SHORT.environments * SHORT.horizon, lr=0.05), policy, penalty=penalty)
+    list(learner.updates())
     assert len(called) == SHORT.passes * SHORT.environments * SHORT.horizon // SHORT.minibatch
     assert abs(float(policy.head.value.bias)) < 0.7
 
 
+def test_a_minibatch_computed_in_parts_moves_the_weights_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(SHORT, steps=SHORT.environments * SHORT.horizon, max_grad_norm=1e6)
+    moved = []
+    for part in (512, 10):  # of 32 rows: four parts of 8
+        monkeypatch.setattr(ppo, "PART", part)
+        policy = fresh()
+        optimizer = torch.optim.SGD(policy.parameters(), 0.1)  # Adam would not tell gradients from their multiples
+        (line,) = Ppo(policy, optimizer, Bright(config.environments, 0), config, 0).updates()
+        moved.append(([weight.detach() for weight in policy.parameters()], line["value_loss"]))
+    for one, other in zip(moved[0][0], moved[1][0], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert moved[0][1] == pytest.approx(moved[1][1], rel=1e-3)
+
+
 def test_the_learning_rate_falls_from_its_begin_towards_zero() -> None:
-    ppo = begun()
-    rates = [ppo.optimizer.param_groups[0]["lr"] for _ in ppo.updates()]
+    learner = begun()
+    rates = [learner.optimizer.param_groups[0]["lr"] for _ in learner.updates()]
     assert rates[0] == SHORT.lr and rates[-1] == pytest.approx(SHORT.lr / SHORT.updates)
     assert rates == sorted(rates, reverse=True)
 

@@ -10,14 +10,12 @@ from unas_hw.errors import MethodError
 from unas_hw.jobs.prepared import Prepared, finish, measured_best, meter_of
 from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.methods.rl_darts import RlDarts
-from unas_hw.methods.selection import Path
+from unas_hw.methods.selection import CANDIDATES, LOOKED_AT, Path
 from unas_hw.progress import Job, Step
 from unas_hw.spaces.impala import ImpalaSpace
 from unas_hw.tasks import find_task, is_task
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
-CANDIDATES = 6
-"""Cells that are measured at a time."""
 
 
 def refuse(settings: SearchSettings) -> None:
@@ -25,6 +23,12 @@ def refuse(settings: SearchSettings) -> None:
     settings.rl_darts.check()
     if not is_task(settings.dataset):
         raise MethodError("rl_darts learns by playing, not from images", mend="add --task minatar:breakout")
+    if settings.space and settings.space.partition("?")[0] != "impala":
+        raise _no_policies(settings.space)
+
+
+def _no_policies(space: str) -> MethodError:
+    return MethodError(f"{space} is no space of policies", mend="leave out --space, or give --space impala")
 
 
 def search(prepared: Prepared) -> Job[dict[str, Any]]:
@@ -36,7 +40,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     """
     space, settings, run = prepared.space, prepared.settings, prepared.run
     if not isinstance(space, ImpalaSpace):
-        raise MethodError(f"{space.name} is no space of policies", mend="leave out --space, or give --space impala")
+        raise _no_policies(space.name)
     config, seed = settings.rl_darts, settings.unas.seed
     environments = find_task(settings.dataset).make(config.environments, seed, False)
     aim_ms = prepared.aim_ms if settings.budget else None
@@ -53,8 +57,8 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     log_probs = [each.detach().cpu() for each in found.log_probs()]
 
     def likeliest(most_ms: float) -> list[Path]:
-        likely = prepared.model.most_probable(log_probs, 0.0, most_ms, 64 * CANDIDATES)
-        return [path for path in likely if prepared.fits(path)][:CANDIDATES]
+        count = LOOKED_AT if prepared.constraints else CANDIDATES
+        return [path for path in prepared.model.most_probable(log_probs, 0.0, most_ms, count) if prepared.fits(path)]
 
     with meter_of(prepared) as meter:
         selection = yield from measured_best(prepared, meter, likeliest)

@@ -25,6 +25,8 @@ from unas_hw.tasks import Environments, Frames
 
 RECENT = 100
 """Episodes over which a return is averaged."""
+PART = 512
+"""Frames of a minibatch that are computed at once: what they leave behind stays in a CPU's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,34 +188,44 @@ class Ppo:
     def learn(
         self, frames: Tensor, actions: Tensor, log_probs: Tensor, values: Tensor, advantages: Tensor, returns: Tensor
     ) -> dict[str, float]:
-        """Epochs of minibatches; the means of what they said."""
+        """Passes of minibatches, each in parts; the means of what they said."""
         config, told = self.config, []
         for _ in range(config.passes):
             for rows in torch.randperm(len(frames), generator=self.generator).split(config.minibatch):
                 if len(rows) < 2:  # an advantage alone has no deviation
                     continue
-                logits, value = (each.float() for each in self.actor.both(seen(frames[rows], self.device)))
-                action, old_log_prob, old_value, advantage, goal = (
-                    each[rows].to(self.device) for each in (actions, log_probs, values, advantages, returns)
-                )
-                log_p = logits.log_softmax(1)
-                ratio = (log_p.gather(1, action[:, None]).squeeze(1) - old_log_prob).exp()
-                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-                clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-                policy_loss = -torch.min(ratio * advantage, clipped * advantage).mean()
-                near = old_value + (value - old_value).clamp(-config.clip, config.clip)
-                value_loss = torch.max((value - goal) ** 2, (near - goal) ** 2).mean() / 2
-                entropy = -(log_p.exp() * log_p).sum(1).mean()
-                loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
-                if self.penalty is not None:
-                    loss = loss + self.penalty()
                 self.optimizer.zero_grad()
-                loss.backward()
+                if self.penalty is not None:
+                    self.penalty().backward()
+                deviation, mean = torch.std_mean(advantages[rows])
+                normalised = (advantages - mean) / (deviation + 1e-8)
+                said = torch.zeros(4)
+                for part in rows.chunk(-(-len(rows) // PART)):
+                    played = (each[part].to(self.device) for each in (actions, log_probs, values, normalised, returns))
+                    loss, more = self._loss(seen(frames[part], self.device), *played)
+                    (loss * (len(part) / len(rows))).backward()
+                    said += more.cpu() * (len(part) / len(rows))
                 torch.nn.utils.clip_grad_norm_(self.weights, config.max_grad_norm)
                 self.optimizer.step()
-                told.append(torch.stack([policy_loss, value_loss, entropy, (ratio != clipped).float().mean()]).detach())
+                told.append(said)
         names = ("policy_loss", "value_loss", "entropy", "clipped")
         return dict(zip(names, torch.stack(told).mean(0).tolist(), strict=True))
+
+    def _loss(
+        self, x: Tensor, actions: Tensor, old_log_probs: Tensor, old_values: Tensor, advantages: Tensor, goals: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What is to be minimised, and what ``learn`` says of it."""
+        config = self.config
+        logits, values = (each.float() for each in self.actor.both(x))
+        log_p = logits.log_softmax(1)
+        ratio = (log_p.gather(1, actions[:, None]).squeeze(1) - old_log_probs).exp()
+        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+        policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
+        near = old_values + (values - old_values).clamp(-config.clip, config.clip)
+        value_loss = torch.max((values - goals) ** 2, (near - goals) ** 2).mean() / 2
+        entropy = -(log_p.exp() * log_p).sum(1).mean()
+        loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
+        return loss, torch.stack([policy_loss, value_loss, entropy, (ratio != clipped).float().mean()]).detach()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All but the actor's own: tensors, and plain values."""
