@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ..configuring import configurable, resolved, section_of
+from ..exporting import end, export_option
 from ..terminal import (
-    BUDGET_NOT_MET,
     batch_option,
-    emit,
     follow,
     image_size_option,
     json_option,
@@ -20,8 +18,7 @@ from ..terminal import (
     sheet,
     table_options,
 )
-from .export import exit_by, report_lines
-from .search import DEFAULT, measured
+from .search import measured
 
 
 @click.command()
@@ -47,10 +44,7 @@ from .search import DEFAULT, measured
 )  # fmt: skip
 @click.option("--train-on", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
 @click.option("--bf16/--no-bf16", default=None, help="Train with products in bfloat16; by default on a GPU.")
-@click.option(
-    "--export", "export_format", is_flag=False, flag_value=DEFAULT, metavar="[FORMAT]",
-    help="Export what was found and verify it, as unas-hw export does.",
-)  # fmt: skip
+@export_option
 @rounds_option
 @json_option
 def command(
@@ -93,7 +87,6 @@ def command(
     context = click.get_current_context()
     hyper = PruneConfig(**section_of(context, "prune", PruneConfig))
     hyper = replace(hyper, **{name: value for name, value in told.items() if value is not None})
-    everything = resolved(context, {"prune": hyper})
     limits = {"macs": macs_budget, "params": params_budget}
     settings = PruneSettings(
         network=network,
@@ -109,28 +102,10 @@ def command(
         carry=carry_weights,
         config=hyper,
         hardware=Hardware.choose(train_on, bf16),
-        told={key: value for key, value in everything.items() if key not in ("network", "export-format")},
+        told=resolved(context, {"prune": hyper}),
     )
     read_budgets(settings)  # before anything slow
-    chosen = None if export_format == DEFAULT else export_format
-    if chosen is not None:
-        from unas_hw.export import find_format
-
-        find_format(chosen)
-    result = follow(prune(settings, timing_rule(rounds)))
-    if export_format is not None and result["run"] is not None:
-        from unas_hw.jobs.export import ExportSettings, export
-        from unas_hw.jobs.prepared import RESULT
-        from unas_hw.runs import Run
-
-        report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))
-        result = Run.open(Path(result["run"])).read_json(RESULT)
-        emit({**result, "export": report}, as_json, report_lines(report))
-        exit_by(report)
-        return
-    emit(result, as_json, _lines(result))
-    if not result["feasible"]:
-        raise SystemExit(BUDGET_NOT_MET)
+    end(follow(prune(settings, timing_rule(rounds))), export_format, rounds, as_json, _lines)
 
 
 def _lines(result: dict[str, Any]) -> str:

@@ -7,16 +7,14 @@ import socket
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ..configuring import configurable, imported, resolved, section_of
+from ..exporting import end, export_option
 from ..terminal import (
-    BUDGET_NOT_MET,
     batch_option,
-    emit,
     follow,
     image_size_option,
     json_option,
@@ -25,11 +23,6 @@ from ..terminal import (
     space_option,
     table_options,
 )
-from .export import exit_by, report_lines
-
-DEFAULT = "default"
-"""The format of what the runtime runs."""
-
 
 OWN = {
     "freenas": "unas_hw.methods.freenas:FreenasConfig",
@@ -81,10 +74,7 @@ OWN = {
 @click.option("--compile/--no-compile", default=None, help="Train with torch.compile.  [default: no]")
 @click.option("--memory-budget", metavar="BYTES", help="What searching may take, such as 2GB: measured, then kept.")
 @click.option("--sampled-paths", is_flag=True, help="For that budget, run fewer candidates a step if it has to be.")
-@click.option(
-    "--export", "export_format", is_flag=False, flag_value=DEFAULT, metavar="[FORMAT]",
-    help="Export what was found, verify it, repair a missed budget, as unas-hw export does.",
-)  # fmt: skip
+@export_option
 @click.option("--children", type=click.IntRange(1), metavar="N", help="Of monas: networks that are trained.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Of monas: how many of them at once.")
 @click.option("--ray", metavar="ADDRESS", help="Of monas: a Ray cluster that trains them, or local.")
@@ -143,11 +133,6 @@ def command(
         parse_limit(name, text)
     if memory_budget is not None:
         parse_bytes(memory_budget)
-    chosen = None if export_format == DEFAULT else export_format
-    if chosen is not None:
-        from unas_hw.export import find_format
-
-        find_format(chosen)
     if sampled_paths and memory_budget is None:
         raise click.UsageError("--sampled-paths is for a search with --memory-budget")
     if processes and processes > 1 and "WORLD_SIZE" not in os.environ:
@@ -198,20 +183,7 @@ def command(
     if os.environ.get("RANK", "0") != "0":  # of several processes one reports
         finish(job)
         return
-    result = follow(job)
-    if export_format is not None and result["run"] is not None:
-        from unas_hw.jobs.export import ExportSettings, export
-        from unas_hw.jobs.prepared import RESULT
-        from unas_hw.runs import Run
-
-        report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))
-        result = Run.open(Path(result["run"])).read_json(RESULT)  # a repair has replaced it
-        emit({**result, "export": report}, as_json, report_lines(report))
-        exit_by(report)
-        return
-    emit(result, as_json, _lines(result))
-    if not result["feasible"]:
-        raise SystemExit(BUDGET_NOT_MET)
+    end(follow(job), export_format, rounds, as_json, _lines)
 
 
 def _playing(task: str, method: str) -> tuple[str, str]:

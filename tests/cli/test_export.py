@@ -19,7 +19,8 @@ def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, images: str)
     assert report["architecture"] == found["architecture"]
     assert Path(found["run"], "export", "model.onnx").is_file()
 
-    again = unas_hw(*words, "--export", "torch")  # the search is finished: only the file is new
+    config = ("--config", f"{found['run']}/config.yaml")
+    again = unas_hw("search", *config, "--export", "torch")  # the search is finished: only the file is new
     assert again.exit_code == 0
     assert "verdict" in again.stdout and "passed" in again.stdout
     assert "not checked  latency: torch files are source" in again.stdout

@@ -258,3 +258,18 @@ class _Context:
         }
         found["logits"][:] = 2 * found["input"]
         return not self.engine.library.says("execute")
+
+
+def tensor_told(type_: str, key: str = "Format/Datatype") -> dict[str, Any]:
+    """What an inspector says of a tensor."""
+    return {"Name": "t", "Location": "Device", "Dimensions": [1, 8, 4, 4], key: type_}
+
+
+def layer_told(kind: str, inputs: list[str], output: str, **other: Any) -> dict[str, Any]:
+    """What it says of a layer."""
+    return {
+        "LayerType": kind,
+        "Inputs": [tensor_told(each) for each in inputs],
+        "Outputs": [tensor_told(output)],
+        **other,
+    }

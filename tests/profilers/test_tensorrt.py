@@ -19,70 +19,25 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from profilers.agent.engines import is_installed, load_engine, tensorrt_build
+from profilers.agent.engines import load_engine, tensorrt_build
 from profilers.agent.engines import tensorrt as engine
 from profilers.agent.engines.tensorrt_build import library
-from profilers.agent.engines.tensorrt_types import parsed_types, types_in
+from profilers.agent.engines.tensorrt_types import parsed_types
 from profilers.errors import ConversionError
 from profilers.runtimes.onnx_file import write_onnx
 from profilers.runtimes.quantization import random_images
 from profilers.runtimes.tensorrt import TensorRt
 from tests.profilers import fake_tensorrt
-from tests.profilers.fake_tensorrt import FakeTensorRt, install
-from unas_hw.ops.darts import OPS
-from unas_hw.ops.darts import build as build_op
-from unas_hw.spaces import find_space
+from tests.profilers.fake_tensorrt import FakeTensorRt, install, layer_told
 
 GPUS = ("SM86", "SM89", "SM120")
 """GeForce RTX 30, 40 and 50."""
 SHAPE = (1, 3, 16, 16)
 
 
-@pytest.fixture(scope="module")
-def trt() -> Any:
-    """TensorRT-RTX, which builds for other GPUs than the one at hand."""
-    if not is_installed("tensorrt"):
-        pytest.skip("TensorRT-RTX is not installed (it has no package for this machine)")
-    if library().__name__ == "tensorrt":
-        pytest.skip("TensorRT is installed, which builds for the GPU at hand only")
-    return library()
-
-
 def _network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-
-
-# --- every block of the spaces --------------------------------------------------------------------------------------
-
-
-def _mbconv() -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:
-    for workload in find_space("mbconv").workloads():
-        yield workload.key, workload.build(), workload.op.shape
-
-
-def _darts() -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:
-    """As in its search on CIFAR: cells of three widths, of which the second and third begin at stride 2."""
-    for op in OPS:
-        for channels, size, stride in ((16, 32, 1), (32, 16, 1), (64, 8, 1), (32, 32, 2), (64, 16, 2)):
-            yield f"{op} of {channels} at stride {stride}", build_op(op, channels, stride), (1, channels, size, size)
-
-
-@pytest.mark.slow  # a minute in all
-@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
-@pytest.mark.parametrize(("blocks", "count"), [(_mbconv, 70), (_darts, 35)], ids=["mbconv", "darts"])
-def test_an_engine_is_built_of_every_block_for_three_generations_of_gpus(
-    trt: Any, blocks: Callable[[], Iterator[Any]], count: int, precision: str, tmp_path: Path
-) -> None:
-    refused, built = {}, 0
-    for name, module, shape in blocks():
-        TensorRt().convert(module, shape, tmp_path / "block.onnx", precision)
-        try:
-            built += len(tensorrt_build.build(str(tmp_path / "block.onnx"), precision, capabilities=GPUS)) > 0
-        except RuntimeError as error:
-            refused[name] = str(error)
-    assert not refused
-    assert built == count
 
 
 # --- what cannot be built is named ------------------------------------------------------------------------------------
@@ -292,7 +247,7 @@ def test_an_inspector_that_says_nothing_of_a_shape_is_asked_without_one(
     fake: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(inspector: Any, format_: str) -> str:
-        return "" if inspector.execution_context else json.dumps({"Layers": [_told("gemm", ["Half"], "Half")]})
+        return "" if inspector.execution_context else json.dumps({"Layers": [layer_told("gemm", ["Half"], "Half")]})
 
     monkeypatch.setattr(fake_tensorrt.Inspector, "get_engine_information", told)
     assert _load(tmp_path, "FLOAT -1 3").details["layers"] == {"gemm": {"float16": 1}}
@@ -393,82 +348,6 @@ def test_tensorrt_builds_for_no_other_gpu_and_says_who_does(fake: FakeTensorRt, 
     (tmp_path / "network.onnx").write_text("FLOAT 2 3")
     with pytest.raises(RuntimeError, match="GPU at hand only; TensorRT-RTX builds for others"):
         tensorrt_build.build(str(tmp_path / "network.onnx"), "float32", capabilities=GPUS)
-
-
-# --- what an inspector says -------------------------------------------------------------------------------------------
-
-
-def _tensor(type_: str, key: str = "Format/Datatype") -> dict[str, Any]:
-    return {"Name": "t", "Location": "Device", "Dimensions": [1, 8, 4, 4], key: type_}
-
-
-def _told(kind: str, inputs: list[str], output: str, **other: Any) -> dict[str, Any]:
-    return {"LayerType": kind, "Inputs": [_tensor(each) for each in inputs], "Outputs": [_tensor(output)], **other}
-
-
-@pytest.mark.parametrize(
-    ("words", "name"),
-    [
-        ("Row major linear FP32", "float32"),
-        ("Channel major FP16 format where channel % 8 == 0", "float16"),
-        ("Thirty-two wide channel vectorized row major Int8 format.", "int8"),
-        ("Row major linear BFloat16 format", "bfloat16"),
-        ("Channel major BF16 format where channel % 8 == 0", "bfloat16"),
-        ("Float", "float32"),
-        ("Half(64,1:8,512)", "float16"),
-        ("Int8", "int8"),
-        ("BFloat16", "bfloat16"),
-        ("FP8", "float8"),
-    ],
-)
-def test_types_are_known_by_the_words_of_every_version(words: str, name: str) -> None:
-    layer = _told("CaskConvolution", [words, "Float"], "Float", Weights={"Type": "Float", "Count": 8})
-    assert types_in(json.dumps({"Layers": [layer], "Bindings": []})) == {"CaskConvolution": {name: 1}}
-
-
-def test_tensorrt_11_tells_the_type_beside_the_format() -> None:
-    tensor = {**_tensor("Row major linear format (kLINEAR)", "Format"), "DataType": "Half"}
-    layer = {"LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}
-    assert types_in(json.dumps({"Layers": [layer], "I/O Tensors": []})) == {"CaskConvolution": {"float16": 1}}
-
-
-def test_layers_of_unknown_shapes_are_known_by_their_weights() -> None:
-    unknown = "N/A due to dynamic shapes"
-    layers = [
-        _told("CaskConvolution", [unknown], unknown, Weights={"Type": "Half", "Count": 8}),
-        _told("CaskPooling", [unknown], unknown),
-    ]
-    assert types_in(json.dumps({"Layers": layers})) == {
-        "CaskConvolution": {"float16": 1},
-        "CaskPooling": {"unknown": 1},
-    }
-    assert types_in(json.dumps({"Layers": layers[1:]})) == {}
-
-
-def test_generated_kernels_that_multiply_matrices_are_told_from_those_that_do_not() -> None:
-    layers = [
-        _told("gemm", ["Half", "Half"], "Half", Name="/fc/Gemm_myl0_7", TacticName="sm80_xmma_gemm_f16f16"),
-        _told("fusion", ["Int8"], "Half", Name="__myl_FcCastAddErf_myl0_3", TacticName="kernel"),
-        _told("fusion", ["Int8"], "Half", Name="__myl_CastAdd_myl0_4", TacticName="sm80_xmma_gemm_i8i8_i8i32_f32_tn"),
-        _told("kgen", ["Half"], "Half", Name="/stem/conv/Conv_myl0_1", TacticName="/stem/conv/Conv_myl0_1"),
-        _told("kgen", ["Float"], "Half", Name="__myl_ConcConvertCast_myl0_8", TacticName="__myl_ConcConvertCast_0x1"),
-        _told("kgen", ["Bool"], "Half", Name="__myl_Sele_myl0_9"),
-    ]
-    assert types_in(json.dumps({"Layers": layers})) == {
-        "gemm": {"float16": 1},
-        "fusion (product)": {"int8": 2},
-        "kgen (product)": {"float16": 1},
-        "kgen": {"float32": 1, "bool": 1},
-    }
-
-
-def test_what_an_inspector_writes_that_is_not_quite_json_is_read() -> None:
-    """Metadata holds quotes and separators of its own, unescaped."""
-    layer = json.dumps(_told("Conv", ["Half"], "Half"), indent=2)[:-2]
-    metadata = '"Metadata": "[ONNX Layer: a]\x1e{"name": "b"}"'
-    assert types_in('{"Layers": [' + layer + f",\n  {metadata}\n}}]}}") == {"Conv": {"float16": 1}}
-    assert types_in('{"Layers": ["conv + relu"], "Bindings": ["input"]}') == {}
-    assert types_in("no engine is set") == {}
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------

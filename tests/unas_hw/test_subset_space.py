@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unas_hw.errors import ArchitectureError, PruningError, SpaceError, UnknownSpaceError
+from unas_hw.errors import ArchitectureError, PruningError, RunError, SpaceError, UnknownSpaceError
 from unas_hw.jobs.artifact import open_run
 from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.predict import predict_network
@@ -235,6 +235,9 @@ def test_an_architecture_is_trained_evaluated_predicted_and_opened_again() -> No
     context = open_run("mine")
     assert context.space.origin == name and str(context.architecture) == f"my_resnet:{choices}"
     assert finish(evaluate_run("mine"))["top1"] == trained["test_accuracy"]
+    with pytest.raises(RunError) as error:
+        _ = context.table
+    assert error.value.mend.startswith(f"unas-hw prune {EXAMPLE} --latency-budget")
     predicted = finish(predict_network(choices, space=name))
     assert (predicted["params"], predicted["macs"]) == (trained["params"], trained["macs"])
     assert finish(predict_network("runs/mine/architecture.json"))["params"] == trained["params"]

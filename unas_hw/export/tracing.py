@@ -5,7 +5,6 @@ Sizes of images are numbers then, and what is decided by them is decided; the nu
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
@@ -14,6 +13,7 @@ from torch import Tensor, dtype, fx, nn
 
 from unas_hw.errors import ExportError
 from unas_hw.ops.depthwise import DepthwiseConv2d
+from unas_hw.recorder import Recorder
 
 _LEFT_OUT = (nn.Identity, nn.modules.dropout._DropoutNd)
 
@@ -93,20 +93,8 @@ class _Proxy(fx.Proxy):
 
 
 @final
-class _Tracer(fx.Tracer):
-    """Runs every node on the example while it traces.
-
-    Attributes:
-        values: What each node gives.
-    """
-
-    proxy_buffer_attributes = True
-
-    def __init__(self, example: Tensor) -> None:
-        super().__init__()
-        self.values: dict[fx.Node, Any] = {}
-        self._example = example
-        self._runs = False
+class _Tracer(Recorder):
+    """Leaves out what does nothing in evaluation mode; knows all sizes but the number of images."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, DepthwiseConv2d) or super().is_leaf_module(m, module_qualified_name)
@@ -114,15 +102,12 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._runs:
+        if self.runs:
             return forward(*args, **kwargs)
         if isinstance(m, _LEFT_OUT):
             return args[0]
         with blamed(m, self.path_of_module(m)):
             return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        return attr_val if self._runs else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def proxy(self, node: fx.Node) -> _Proxy:
         return _Proxy(node, self)
@@ -133,23 +118,3 @@ class _Tracer(fx.Tracer):
     def iter(self, obj: Any) -> Iterator[Any]:
         value = self.values[obj.node]
         return iter([obj[place] for place in range(len(value))]) if isinstance(value, tuple) else super().iter(obj)
-
-    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> fx.Node:
-        node = super().create_node(kind, target, args, kwargs, *rest, **named)
-        self._runs = True
-        try:
-            self.values[node] = self._run(node)
-        finally:
-            self._runs = False
-        return node
-
-    def _run(self, node: fx.Node) -> Any:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), self.values.__getitem__)
-        if node.op == "call_function":
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        target = str(node.target)
-        if node.op == "call_module":
-            return self.root.get_submodule(target)(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], target)(*args[1:], **kwargs)
-        return operator.attrgetter(target)(self.root) if node.op == "get_attr" else self._example

@@ -12,7 +12,7 @@ from unas_hw.data import Dataset, load_dataset
 from unas_hw.errors import RunError
 from unas_hw.runs import Run
 from unas_hw.space import Architecture, SearchSpace
-from unas_hw.spaces import find_space
+from unas_hw.spaces import SUBSET, find_space
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,16 @@ class Context:
         if path is None:
             raise RunError(
                 f"{self.run.path} was trained without a search: it has no latency table and no budget",
-                mend=f"unas-hw search --space {shlex.quote(self.space.origin)} --latency-budget 50% finds one to ship",
+                mend=f"{_finder(self.space)} --latency-budget 50% finds one to ship",
             )
         return LatencyTable.load(Path(path))
+
+
+def _finder(space: SearchSpace) -> str:
+    """The command that finds networks of the space."""
+    if space.origin.startswith(SUBSET):
+        return f"unas-hw prune {shlex.quote(space.origin.removeprefix(SUBSET))}"
+    return f"unas-hw search --space {shlex.quote(space.origin)}"
 
 
 def open_run(name: str | None) -> Context:
@@ -55,7 +62,7 @@ def open_run(name: str | None) -> Context:
     if config.get("space_version") not in (None, space.version):
         raise RunError(
             f"{space.origin} has changed since {run.path} was searched: the network is another one now",
-            mend=f"bring the file back as it was, or search again: unas-hw search --space {shlex.quote(space.origin)}",
+            mend=f"bring the file back as it was, or search again: {_finder(space)}",
         )
     data = load_dataset(config["dataset"], image_size=config["image_size"], seed=config["seed"])
     architecture = space.parse(str(run.path / "architecture.json"))

@@ -18,7 +18,7 @@ from profilers.units import format_ms
 from unas_hw.budget import Budget, format_limit
 from unas_hw.data import Dataset, load_dataset
 from unas_hw.jobs.prepared import ARCHITECTURE, RESULT
-from unas_hw.jobs.proxy import latency_of, shapes
+from unas_hw.jobs.proxy import Proxy, latency_of, shapes
 from unas_hw.jobs.prune_settings import PruneSettings, config_of, limit_of, read_budgets, run_path
 from unas_hw.jobs.prune_table import architecture_of, latency_of_shapes, table_for
 from unas_hw.jobs.search import UNBOUND
@@ -171,7 +171,8 @@ class _Pruning:
     def searched(self) -> Job[dict[str, Any]]:
         """Trains masks, takes what keeps the budgets as measured, and writes it."""
         settings = self.settings
-        config = config_of(settings, self.space, self.data, self.table, self.budget)
+        setting = Proxy(self.data, settings.image_size, self.space, self.space)
+        config = config_of(settings, setting, self.table, self.budget)
         run = Run.begin(run_path(settings, self.space.name, config, self.table), config)
         if settings.told:
             write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(settings.told), sort_keys=False))

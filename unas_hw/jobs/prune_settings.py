@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latency_tables.errors import TableError
 from latency_tables.home import ANY, Target
 from latency_tables.table import LatencyTable
 from unas_hw.budget import CONFIDENCE, Budget, parse_limit
-from unas_hw.data import DIGITS, Dataset
+from unas_hw.data import DIGITS
 from unas_hw.errors import BudgetError
-from unas_hw.jobs.proxy import shapes
+from unas_hw.jobs.proxy import Proxy
+from unas_hw.jobs.run_folder import config_of_all, numbered
 from unas_hw.methods.pruning import PruneConfig
-from unas_hw.runs import RUNS, Run
-from unas_hw.spaces.subset import SubsetSpace
+from unas_hw.runs import RUNS
 from unas_hw.training import Hardware
 
 METHOD = "prune"
@@ -77,25 +76,11 @@ def limit_of(name: str, text: str, whole: float) -> float:
     return whole * float(share[1]) / 100
 
 
-def config_of(
-    settings: PruneSettings, space: SubsetSpace, data: Dataset, table: LatencyTable, budget: Budget
-) -> dict[str, Any]:
+def config_of(settings: PruneSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
     """What lies in the run folder as ``config.json``: a run with another is another run."""
     return {
+        **config_of_all(settings, setting, table, budget),
         "method": METHOD,
-        "space": space.origin,
-        **shapes(space, space),
-        "dataset": data.origin,
-        "data": data.describe(),
-        "image_size": settings.image_size,
-        "table": str(table.path.resolve()),
-        "table_hash": table.hash,
-        "budget": settings.budget,
-        "budget_ms": budget.in_ms,
-        "percentile": budget.percentile,
-        "confidence": budget.confidence,
-        "limits": dict(settings.limits),
-        "bf16": settings.hardware.bf16,
         "carry_weights": settings.carry,
         "seed": settings.config.seed,
         METHOD: asdict(settings.config),
@@ -111,9 +96,4 @@ def run_path(settings: PruneSettings, name: str, config: dict[str, Any], table: 
     device = str(table.header["device"]).partition("?")[0]
     image = "x".join(map(str, config["input_shape"]))
     named = f"{METHOD}-{name}@{image}-{Path(config['dataset']).stem}-{device}-{'-'.join(budgets)}-s{config['seed']}"
-    named = re.sub(r"[^\w.@=-]+", "-", named.replace("%", "pct"))
-    for number in range(1, 1000):
-        path = RUNS / (named if number == 1 else f"{named}-{number}")
-        if not (path / "config.json").exists() or Run.open(path).config == config:
-            return path
-    raise TableError(f"a thousand runs are called {named}", mend=f"rm -r {RUNS / named}*")
+    return numbered(re.sub(r"[^\w.@=-]+", "-", named.replace("%", "pct")), config)

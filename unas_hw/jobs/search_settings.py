@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latency_tables.errors import TableError
 from latency_tables.home import ANY, Target
 from latency_tables.table import LatencyTable
 from unas_hw.budget import CONFIDENCE, Budget
 from unas_hw.data import DIGITS
-from unas_hw.jobs.proxy import Proxy, shapes
+from unas_hw.jobs.proxy import Proxy
+from unas_hw.jobs.run_folder import config_of_all, numbered
 from unas_hw.methods.config import UnasConfig
 from unas_hw.methods.freenas import FreenasConfig
 from unas_hw.methods.monas import MonasConfig
 from unas_hw.methods.named import OTHERS
 from unas_hw.methods.radars import RadarsConfig
 from unas_hw.methods.rl_darts import RlDartsConfig
-from unas_hw.runs import RUNS, Run
+from unas_hw.runs import RUNS
 from unas_hw.tasks import is_task
 from unas_hw.training import Hardware
 
@@ -73,21 +73,8 @@ class SearchSettings:
 
 def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
     """What lies in the run folder as ``config.json``: a run with another is another run."""
-    space, data = setting.trained, setting.data
     return {
-        "space": space.origin,
-        **shapes(space, setting.priced),
-        "dataset": data.origin,
-        "data": data.describe(),
-        "image_size": setting.image_size,
-        "table": str(table.path.resolve()),
-        "table_hash": table.hash,
-        "budget": settings.budget,
-        "budget_ms": budget.in_ms,
-        "percentile": budget.percentile,
-        "confidence": budget.confidence,
-        "limits": dict(settings.limits),
-        "bf16": settings.hardware.bf16,
+        **config_of_all(settings, setting, table, budget),
         "memory_budget": settings.memory_budget,
         "sampled_paths": settings.sampled_paths,
         **asdict(settings.unas),
@@ -120,9 +107,5 @@ def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTab
     space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
     budget = (settings.budget or "any").replace("%", "pct")
     stem = f"{space}@{image}-{_named(config['dataset'])}-{device}-{budget}{named}-s{settings.unas.seed}"
-    for number in range(1, 1000):
-        path = RUNS / (stem if number == 1 else f"{stem}-{number}")
-        begun = (path / "config.json").exists()
-        if not begun or Run.open(path).config == config:
-            return path, begun
-    raise TableError(f"a thousand runs are called {stem}", mend=f"rm -r {RUNS / stem}*")
+    path = numbered(stem, config)
+    return path, (path / "config.json").exists()

@@ -15,7 +15,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from unas_hw.pruning import operations as ops
 from unas_hw.pruning.channels import Channels, contents, spread, varies
-from unas_hw.pruning.tracing import Traced, called, run
+from unas_hw.pruning.tracing import Traced, called
+from unas_hw.recorder import run
 
 NORMS: tuple[type[nn.Module], ...] = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, _InstanceNorm, nn.GroupNorm, nn.PReLU),

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from unas_hw.pruning.channels import left
 from unas_hw.pruning.propagation import Flow, dense, tensors
-from unas_hw.pruning.tracing import run
+from unas_hw.recorder import run
 
 
 def broken(flow: Flow, alive: Tensor) -> Iterator[tuple[Tensor, str]]:

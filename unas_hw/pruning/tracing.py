@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -18,6 +17,7 @@ from torch import Tensor, fx, nn
 from unas_hw.errors import PruningError
 from unas_hw.ops.depthwise import DepthwiseConv2d
 from unas_hw.ops.drop_path import DropPath
+from unas_hw.recorder import Recorder
 
 IMAGES = 2
 """In the example."""
@@ -138,18 +138,13 @@ def _difference(one: Traced, other: Traced) -> fx.Node | None:
 
 
 @final
-class _Tracer(fx.Tracer):
-    """Runs every node on the example while it traces."""
-
-    proxy_buffer_attributes = True
+class _Tracer(Recorder):
+    """Stops at layers; knows by which sizes something was decided, and where it was when it failed."""
 
     def __init__(self, example: Tensor) -> None:
-        super().__init__()
-        self.values: dict[fx.Node, Any] = {}
+        super().__init__(example)
         self.decided: list[fx.Node] = []
         self.at = ""
-        self._example = example
-        self._runs = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         plain = any(isinstance(m, kind) and type(m).forward is kind.forward for kind in _LEAVES)
@@ -159,15 +154,12 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._runs:
+        if self.runs:
             return forward(*args, **kwargs)
         outer, self.at = self.at, self.path_of_module(m)
         found = super().call_module(m, forward, args, kwargs)
         self.at = outer  # not where it raises: that is where the error is from
         return found
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        return attr_val if self._runs else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         value = self.values[obj.node]
@@ -175,29 +167,3 @@ class _Tracer(fx.Tracer):
             raise ValueError("what it does depends on the values of a tensor")
         self.decided.append(obj.node)
         return bool(value)
-
-    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> fx.Node:
-        node = super().create_node(kind, target, args, kwargs, *rest, **named)
-        self._runs = True
-        try:
-            self.values[node] = self._run(node)
-        finally:
-            self._runs = False
-        return node
-
-    def _run(self, node: fx.Node) -> Any:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), self.values.__getitem__)
-        if node.op == "placeholder":
-            return args[0] if args else self._example
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.root)
-        return args[0] if node.op == "output" else run(node, self.root, args, kwargs)
-
-
-def run(node: fx.Node, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the node's function, method or module gives for these arguments."""
-    if node.op == "call_function":
-        return node.target(*args, **kwargs)  # type: ignore[operator]
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return root.get_submodule(str(node.target))(*args, **kwargs)

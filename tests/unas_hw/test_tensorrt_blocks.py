@@ -1,0 +1,48 @@
+"""TensorRT builds engines of every block of the spaces, ahead of time, for GPUs that are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from profilers.agent.engines import tensorrt_build
+from profilers.runtimes.tensorrt import TensorRt
+from unas_hw.ops.darts import OPS
+from unas_hw.ops.darts import build as build_op
+from unas_hw.spaces import find_space
+
+GPUS = ("SM86", "SM89", "SM120")
+"""GeForce RTX 30, 40 and 50."""
+
+
+def _mbconv() -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:
+    for workload in find_space("mbconv").workloads():
+        yield workload.key, workload.build(), workload.op.shape
+
+
+def _darts() -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:
+    """As in its search on CIFAR: cells of three widths, of which the second and third begin at stride 2."""
+    for op in OPS:
+        for channels, size, stride in ((16, 32, 1), (32, 16, 1), (64, 8, 1), (32, 32, 2), (64, 16, 2)):
+            yield f"{op} of {channels} at stride {stride}", build_op(op, channels, stride), (1, channels, size, size)
+
+
+@pytest.mark.slow  # a minute in all
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(("blocks", "count"), [(_mbconv, 70), (_darts, 35)], ids=["mbconv", "darts"])
+def test_an_engine_is_built_of_every_block_for_three_generations_of_gpus(
+    trt: Any, blocks: Callable[[], Iterator[Any]], count: int, precision: str, tmp_path: Path
+) -> None:
+    refused, built = {}, 0
+    for name, module, shape in blocks():
+        TensorRt().convert(module, shape, tmp_path / "block.onnx", precision)
+        try:
+            built += len(tensorrt_build.build(str(tmp_path / "block.onnx"), precision, capabilities=GPUS)) > 0
+        except RuntimeError as error:
+            refused[name] = str(error)
+    assert not refused
+    assert built == count
