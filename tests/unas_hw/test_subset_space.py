@@ -220,6 +220,18 @@ def test_the_same_seed_gives_the_same_network() -> None:
     assert all(map(torch.equal, networks[0].values(), networks[1].values()))
 
 
+def test_networks_that_stand_for_the_space_have_widths_that_runtimes_compute_at_once() -> None:
+    space = find_space(f"subset:{EXAMPLE}")
+    smallest, largest, *others = space.spread(6, random.Random(0))
+    macs = [space.workload(each).cost.macs for each in (smallest, *others, largest)]
+    assert len(others) == 4 and macs[0] == min(macs) and macs[-1] == max(macs)
+    assert isinstance(space, SubsetSpace)
+    for group in space.prunable.groups:
+        step = min(8, group.size // 4)
+        assert {space.widths(each)[group.name] % step for each in (smallest, *others)} == {0}
+        assert space.widths(smallest)[group.name] == step
+
+
 def test_opening_the_space_draws_no_random_numbers() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)

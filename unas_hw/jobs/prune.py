@@ -28,6 +28,7 @@ from unas_hw.methods.pruning import USED, PruneSearch, discretise
 from unas_hw.methods.shapes import Arithmetic, Limit
 from unas_hw.network import recalibrate, save_network
 from unas_hw.progress import Job, Step
+from unas_hw.pruning.groups import BLOCK
 from unas_hw.runs import Run
 from unas_hw.space import Architecture
 from unas_hw.spaces import SUBSET, find_space
@@ -36,8 +37,6 @@ from unas_hw.training import Recipe, accuracy, train
 
 ROUNDS = 5
 """Networks that are measured at most."""
-BLOCK = 8
-"""Channels that runtimes compute at once: a width of 17 may take twice what 16 takes."""
 LATENCY = "latency"
 
 

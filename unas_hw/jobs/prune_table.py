@@ -22,7 +22,7 @@ from latency_tables.table import MAX_NOISE_FLOOR, LatencyTable
 from profilers.timing import TimingRule
 from profilers.workload import Workload
 from unas_hw.meter import anchor_architectures
-from unas_hw.methods.masks import Masks, Widths, everything, kept_of, pieces, step_of
+from unas_hw.methods.masks import Masks, Widths, everything, kept_of, pieces
 from unas_hw.methods.shapes import TableLatency
 from unas_hw.progress import Job, Step
 from unas_hw.pruning.layers import Layer, Segment
@@ -68,7 +68,7 @@ def grid_of(layer: Layer, space: SubsetSpace, multiple: int) -> Grid:
 
 def _axis(segments: Sequence[Segment], prunable: Prunable, multiple: int) -> tuple[int, ...]:
     """Widths of a layer's input or output at which it is measured."""
-    steps = {group.name: step_of(group, multiple) for group in prunable.groups}
+    steps = {group.name: group.step(multiple) for group in prunable.groups}
     whole = sum(each.channels * each.repeat for each in segments)
     places = [(each.channels * each.repeat // each.size, steps[each.group]) for each in segments if each.group]
     if not places:

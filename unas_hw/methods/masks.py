@@ -9,7 +9,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from unas_hw.pruning.groups import Group
 from unas_hw.pruning.prunable import Prunable
 
 Masks = dict[str, Tensor]
@@ -154,17 +153,12 @@ def pieces(prunable: Prunable, theta: Mapping[str, Tensor], multiple: int = 1) -
     for group in prunable.groups:
         values = theta[group.name].detach()
         order = torch.argsort(values, descending=True, stable=True).tolist()
-        step = step_of(group, multiple)
+        step = group.step(multiple)
         for begin in range(0, group.size, step):
             units = tuple(order[begin : begin + step])
             found.append(Piece(group.name, units, float(values[list(units)].mean()), begin == 0))
     found += [Piece(block.name, (), float(theta[block.name].detach())) for block in prunable.blocks]
     return sorted(found, key=lambda piece: (piece.worth, piece.name, piece.units))
-
-
-def step_of(group: Group, multiple: int) -> int:
-    """Units of the group that are kept or given up together."""
-    return max(1, min(-(-multiple // group.unit), group.size // 4))
 
 
 def kept_of(prunable: Prunable, kept: Sequence[Piece]) -> Masks:

@@ -16,6 +16,10 @@ TRIALS = 8
 """With any number of channels."""
 
 
+BLOCK = 8
+"""Channels that runtimes compute at once: a width of 17 may take twice what 16 takes."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Channels of which any number but none may stay.
@@ -31,6 +35,10 @@ class Group:
     size: int
     unit: int
     members: tuple[str, ...]
+
+    def step(self, multiple: int = BLOCK) -> int:
+        """Units that are kept or given up together, for widths that are multiples of this; at most a quarter."""
+        return max(1, min(-(-multiple // self.unit), self.size // 4))
 
 
 @dataclass(frozen=True)

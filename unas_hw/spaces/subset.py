@@ -166,17 +166,21 @@ class SubsetSpace(SearchSpace):
         return found
 
     def spread(self, count: int, rng: random.Random) -> tuple[Architecture, ...]:
-        """As of every space, but stratified by widths: of their combinations there are too many to price them all."""
-        blocks = {block.name for block in self.prunable.blocks}
-        sizes = self.prunable.sizes
-        smallest = {name: int(name not in blocks) for name in sizes}
-        found = dict.fromkeys(map(self.architecture_of, (smallest, sizes | dict.fromkeys(blocks, 1))))
+        """As of every space, but stratified by widths: there are too many to price them all.
+
+        Widths go in the steps that runtimes compute at once, as those of what ships: others take up to three times as
+        long, and would mislead a calibration.
+        """
+        steps = {group.name: group.step() for group in self.prunable.groups}
+        sizes, blocks = self.prunable.sizes, {block.name: 1 for block in self.prunable.blocks}
+        found = dict.fromkeys(map(self.architecture_of, (steps | dict.fromkeys(blocks, 0), sizes | blocks)))
         for _ in range(1000):  # there may be fewer networks than are asked for
             if len(found) >= min(count, self.size):
                 break
             share = (len(found) - 1) / max(count - 1, 1)
             widths = {
-                name: max(1, round(size * min(1.0, share * rng.uniform(0.7, 1.3)))) for name, size in sizes.items()
+                name: min(sizes[name], step * max(1, round(sizes[name] / step * share * rng.uniform(0.7, 1.3))))
+                for name, step in steps.items()
             }
             found[self.architecture_of(widths | {name: int(rng.random() < share) for name in blocks})] = None
         return tuple(found)[:count]
