@@ -67,7 +67,7 @@ def prune(settings: PruneSettings, rule: TimingRule | None = None) -> Job[dict[s
     assert isinstance(space, SubsetSpace)  # what the prefix says
     for each in space.prunable.kept:
         yield Step("trace", 0, 1, f"{each.layer} keeps its width: {each.reason}")
-    multiple = settings.config.multiple or (BLOCK if asked else 1)
+    multiple = settings.config.multiple or BLOCK
     table = yield from table_for(space, settings.target, settings.table, rule, multiple, rows=asked is not None)
     pruning = _Pruning(settings, space, data, table, asked, multiple, rule, begin)
     if (unmet := pruning.unmet()) is not None:
@@ -144,9 +144,10 @@ class _Pruning:
             if (least := each.value(widths)) > each.limit:
                 name = each.complexity.name
                 words = format_ms if name == LATENCY else lambda value, name=name: format_limit(name, value)
+                finer = "" if self.multiple == 1 else "; --set prune.multiple=1 allows for less"
                 return (
                     f"{name} budget of {words(each.limit)}: sub-networks of {self.settings.network} have "
-                    f"{words(least)} to {words(each.whole)}"
+                    f"{words(least)} to {words(each.whole)}{finer}"
                 )
         return None
 

@@ -52,7 +52,7 @@ class PruneConfig:
             in a hurry is given up in whole layers.
         multiplier: The weight lambda of each complexity at first.
         ascent: Of lambda in all steps together, for a relative excess of 1; 0 keeps lambda as it is.
-        multiple: Channels that are kept or given up together; by default 8 where there is a latency budget, else 1.
+        multiple: Channels that are kept or given up together; by default 8, as runtimes compute them.
         finetune_epochs: Of the network that was found, with the weights that it is carried along with.
         seed: Of everything random.
     """
