@@ -320,8 +320,9 @@ def _left_out(design: Floats, shares: Floats, x_ms: Floats, model: _Model) -> Fl
     if model.prior is None and len(x_ms) > len(model.columns):
         # Of least squares the residual without oneself is r / (1 - h) (Allen 1974, "PRESS").
         relative = design[:, list(model.columns)] / x_ms[:, None]
-        hat = np.einsum("nk,kn->n", relative, np.linalg.pinv(relative))
-        residual = 1 - relative @ _solve(design, shares, x_ms, everything, model)[0][list(model.columns)]
+        inverse = np.linalg.pinv(relative, rcond=np.finfo(np.float64).eps * max(relative.shape))
+        hat = np.einsum("nk,kn->n", relative, inverse)
+        residual = 1 - relative @ inverse.sum(1)
         return np.asarray(x_ms * (1 - residual / np.maximum(1 - hat, 1e-9)), np.float64)
     predicted = np.empty(len(x_ms))
     for out in range(len(x_ms)):

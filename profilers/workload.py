@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 from profilers.opspec import OpSpec
@@ -58,16 +59,37 @@ class Workload:
                 params=sum(cost.params for cost in costs),
                 moved_bytes=sum(cost.moved_bytes for cost in costs),
             )
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
+        macs, params, moved = _counted(_recipe(self.build), self.op.shape)
+        return Cost(macs=macs, params=params, moved_bytes=moved * PRECISIONS[self.op.dtype][1])
 
-        with torch.device("meta"), torch.no_grad():  # what is counted does not depend on the type
-            module = self.build().eval()
-            example = torch.empty(self.op.shape)
-            with FlopCounterMode(display=False) as counter:
-                output = module(example)
-        params = sum(p.numel() for p in module.parameters())
-        moved = example.numel() + output.numel() + params
-        return Cost(
-            macs=counter.get_total_flops() // 2, params=params, moved_bytes=moved * PRECISIONS[self.op.dtype][1]
-        )
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What builds a module, so that two of the same are equal: partial functions of equal parts are not."""
+
+    parts: tuple[Hashable, ...]
+    build: Callable[[], nn.Module] = field(compare=False)
+
+
+def _recipe(build: Callable[[], nn.Module]) -> _Recipe:
+    if isinstance(build, partial):
+        parts = (build.func, *build.args, *sorted(build.keywords.items()))
+        with suppress(TypeError):  # of a part that has no hash
+            hash(parts)
+            return _Recipe(parts, build)
+    return _Recipe((build,), build)
+
+
+@lru_cache(1024)  # a command builds its space more than once, and counting takes a second or more
+def _counted(recipe: _Recipe, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Multiply-accumulates, parameters, and numbers that are moved; they do not depend on the type."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.no_grad():
+        module = recipe.build().eval()
+        example = torch.empty(shape)
+        with FlopCounterMode(display=False) as counter:
+            output = module(example)
+    params = sum(p.numel() for p in module.parameters())
+    return counter.get_total_flops() // 2, params, example.numel() + output.numel() + params

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from profilers.opspec import OpSpec
 from profilers.testing import convolution
-from profilers.workload import Workload
+from profilers.workload import Cost, Workload
 
 
 def test_the_work_of_a_convolution_is_what_arithmetic_says() -> None:
@@ -41,6 +43,29 @@ def test_nothing_is_built_before_it_is_needed_and_no_memory_is_taken_to_count() 
     assert built == []
     assert workload.cost.macs == 10**10
     assert built == [torch.device("meta")]
+
+
+def test_two_that_are_built_alike_are_counted_once() -> None:
+    built: list[int] = []
+
+    def build(channels: int, *, bias: bool) -> nn.Module:
+        built.append(channels)
+        return nn.Conv2d(4, channels, 1, bias=bias)
+
+    def cost(channels: int, dtype: str = "float32", bias: bool = True) -> Cost:
+        return Workload(OpSpec("conv", {}, (1, 4, 8, 8), dtype), partial(build, channels, bias=bias)).cost
+
+    whole, half = cost(8), cost(8, "float16")
+    assert built == [8]
+    assert whole.moved_bytes == 2 * half.moved_bytes
+    assert cost(16).macs == 2 * whole.macs
+    assert cost(8, bias=False).params == whole.params - 8
+    assert len(built) == 3
+
+
+def test_what_is_built_from_parts_without_a_hash_is_counted_too() -> None:
+    workload = Workload(OpSpec("linear", {}, (1, 4)), partial(lambda sizes: nn.Linear(*sizes), [4, 8]))
+    assert workload.cost.macs == 4 * 8
 
 
 def test_workloads_are_equal_when_they_name_the_same_operation() -> None:
