@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tests.cli.conftest import QUICK, Run, read
 
+SPACE = ("--space", str(Path(__file__).parents[2] / "examples" / "tiny.yaml"))  # half the layers of the default
+
 
 def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, images: str) -> None:
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
-    words = ("search", "--latency-budget", "60%", "--dataset", images, *QUICK)
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images, *SPACE)
+    words = ("search", "--latency-budget", "60%", "--dataset", images, *SPACE, *QUICK)
     closed = unas_hw(*words, "--export", "--json")
     assert closed.exit_code == 0, closed.stderr
     found = read(closed)

@@ -27,8 +27,8 @@ from profilers.timing import timing_rule
 import torch, json
 torch.set_num_threads(1)
 unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=1000, architectures=2, weights_from="both")
-job = search(SearchSettings(budget="50%", target=Target(device="sim:phone"), unas=unas, run=sys.argv[1]),
-    timing_rule(4))
+job = search(SearchSettings(budget="50%", space={space!r}, target=Target(device="sim:phone"), unas=unas,
+    run=sys.argv[1]), timing_rule(4))
 if sys.argv[2:] and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
     for step in job:
         if step.stage == "search" and step.done:
@@ -43,7 +43,8 @@ if found:
 
 def _search(tmp_path: Path, name: str, processes: int, *, killed: bool = False) -> Path:
     script = tmp_path / "searching.py"
-    script.write_text(SCRIPT.format(root=str(Path(__file__).parents[2])))
+    root = Path(__file__).parents[2]
+    script.write_text(SCRIPT.format(root=str(root), space=str(root / "examples" / "tiny.yaml")))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher += ["--max-restarts", "1"] if killed else []
     words = [sys.executable, *(launcher if processes > 1 else []), str(script), name, *(["killed"] if killed else [])]

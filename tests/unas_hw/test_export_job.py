@@ -17,12 +17,14 @@ import pytest
 import torch
 
 from profilers.agent.engines import is_installed
+from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from unas_hw.errors import ExportError
 from unas_hw.export import FORMATS
 from unas_hw.export.manifest import Manifest, digest, find_manifest
 from unas_hw.jobs import artifact
 from unas_hw.jobs.export import ExportSettings, export
+from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
 from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.verify import BROKEN, verify
@@ -30,15 +32,20 @@ from unas_hw.methods.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
+from unas_hw.spaces import find_space
 
+SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
+"""Half the layers of ``mbconv-small``, and one block of a user's own."""
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24)
 
 
 @pytest.fixture(scope="module")
-def workshop(npz: Path, small_table_path: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workshop(npz: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a network was searched and exported as ONNX."""
     folder = tmp_path_factory.mktemp("workshop")
-    told = SearchSettings(budget="60%", dataset=str(npz), table=small_table_path, run="one", unas=TINY)
+    table = folder / "tiny.jsonl"
+    finish(profile(find_space(SPACE), open_profiler("sim:phone"), path=table, rule=rule, networks=6))
+    told = SearchSettings(budget="60%", space=SPACE, dataset=str(npz), table=table, run="one", unas=TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         finish(search(told, rule))

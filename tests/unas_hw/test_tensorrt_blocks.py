@@ -32,8 +32,10 @@ def _darts() -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:
 
 
 @pytest.mark.slow  # a minute in all
-@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16", "int8"])
-@pytest.mark.parametrize(("blocks", "count"), [(_mbconv, 70), (_darts, 35)], ids=["mbconv", "darts"])
+@pytest.mark.parametrize(
+    ("blocks", "count", "precision"),  # whole networks of both in every precision: benchmarks/export/tensorrt.py
+    [(_mbconv, 70, "float16"), (_mbconv, 70, "int8"), (_darts, 35, "float32"), (_darts, 35, "bfloat16")],
+)
 def test_an_engine_is_built_of_every_block_for_three_generations_of_gpus(
     trt: Any, blocks: Callable[[], Iterator[Any]], count: int, precision: str, tmp_path: Path
 ) -> None:
