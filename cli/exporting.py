@@ -44,7 +44,7 @@ def end(
         return
     from profilers.timing import timing_rule
     from unas_hw.jobs.export import ExportSettings, export
-    from unas_hw.jobs.prepared import RESULT
+    from unas_hw.jobs.run_folder import RESULT
     from unas_hw.runs import Run
 
     chosen = None if export_format == DEFAULT else export_format

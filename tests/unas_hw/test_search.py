@@ -318,3 +318,33 @@ def test_a_table_of_a_machine_that_changed_is_rescaled_before_a_search_begins(
     notes = [step.note for step, _ in zip(search(asked, rule), range(300), strict=False)]
     assert not any("MHz" in note for note in notes)
     assert len(LatencyTable.load(path).sessions) == len(table.sessions) + 1
+
+
+@pytest.mark.parametrize("name", ["one", None])
+def test_a_search_that_was_stopped_goes_on_though_another_measured_its_table_again(
+    settings: SearchSettings, rule: TimingRule, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str | None,
+) -> None:  # fmt: skip
+    assert settings.table is not None
+    path = tmp_path / "small.jsonl"
+    path.write_bytes(Path(settings.table).read_bytes())
+    asked = replace(settings, table=path, unas=TINY, run=name)
+    job = search(asked, rule)
+    next(step for step in job if step.stage == "search" and step.done)
+    job.close()
+    begun = Run.find(None)
+    monkeypatch.setattr(
+        "profilers.devices.simulated.SimulatedProfiler.environment", lambda self: {"clock_mhz": [1300.0]}
+    )
+    table = LatencyTable.load(path)
+    for session in table.sessions:
+        session["environment"]["clock_mhz"] = [2600.0]
+    table.save()
+    finish(search(replace(settings, table=path, run="another"), rule))
+    assert LatencyTable.load(path).hash != table.hash
+    now = path.read_bytes()
+    notes = [step.note for step in search(asked, rule)]
+    assert f"{begun.path} goes on with small.jsonl as it was; --seed or --run begins another" in notes
+    result, expected = begun.read_json("result.json"), Run.open(whole / "runs" / "one").read_json("result.json")
+    assert all(result[each] == expected[each] for each in ("architecture", "budget_ms", "predicted_ms"))
+    assert path.read_bytes() == now

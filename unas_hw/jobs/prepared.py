@@ -17,6 +17,7 @@ from unas_hw.budget import Budget
 from unas_hw.data import Dataset
 from unas_hw.jobs.found import described, limits_kept
 from unas_hw.jobs.proxy import latency_of, shapes
+from unas_hw.jobs.run_folder import RESULT
 from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
@@ -27,7 +28,7 @@ from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 
-RESULT, ARCHITECTURE = "result.json", "architecture.json"
+ARCHITECTURE = "architecture.json"
 
 
 @dataclass(frozen=True, kw_only=True)

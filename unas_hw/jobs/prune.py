@@ -17,10 +17,11 @@ from profilers.timing import TimingRule
 from profilers.units import format_ms
 from unas_hw.budget import Budget, format_limit
 from unas_hw.data import Dataset, load_dataset
-from unas_hw.jobs.prepared import ARCHITECTURE, RESULT
+from unas_hw.jobs.prepared import ARCHITECTURE
 from unas_hw.jobs.proxy import Proxy, latency_of, shapes
 from unas_hw.jobs.prune_settings import PruneSettings, config_of, limit_of, read_budgets, run_path
 from unas_hw.jobs.prune_table import architecture_of, latency_of_shapes, table_for
+from unas_hw.jobs.run_folder import RESULT
 from unas_hw.jobs.search import UNBOUND
 from unas_hw.meter import Meter, Reading, enough_for
 from unas_hw.methods.masks import Masks, Widths, everything, smallest

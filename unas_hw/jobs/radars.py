@@ -14,7 +14,8 @@ from profilers.units import format_bytes, parse_bytes
 from unas_hw.errors import MemoryBudgetError, MethodError
 from unas_hw.jobs.limits import constraints_of
 from unas_hw.jobs.memory import MEMORY
-from unas_hw.jobs.prepared import RESULT, Prepared
+from unas_hw.jobs.prepared import Prepared
+from unas_hw.jobs.run_folder import RESULT
 from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.unas import search_unas, unas_of
 from unas_hw.latency_model import LatencyModel

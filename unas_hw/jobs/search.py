@@ -25,9 +25,10 @@ from unas_hw.data import load_dataset
 from unas_hw.distributed import Ranks, join, leave
 from unas_hw.errors import MethodError
 from unas_hw.jobs.limits import constraints_of, said
-from unas_hw.jobs.prepared import RESULT, Prepared
+from unas_hw.jobs.prepared import Prepared
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
 from unas_hw.jobs.proxy import STANDS_IN, Proxy, proxy, published_table, refuse_percentile
+from unas_hw.jobs.run_folder import RESULT, begun_with, keep_table
 from unas_hw.jobs.search_settings import SearchSettings, config_of, run_path
 from unas_hw.jobs.unas import accompany, search_unas
 from unas_hw.latency_model import LatencyModel
@@ -98,10 +99,16 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         yield Step("search", 0, 1, f"{STANDS_IN.format(table=table.header['device'])}; {setting}")
     model = LatencyModel(setting.priced, table, percentile)
     budget = _resolved(asked, model)
-    begun = run_path(settings, config_of(settings, setting, table, budget), table)[1]
-    if not begun and not table.is_published and not is_fetched(table.path):
+    path, begun = run_path(settings, config_of(settings, setting, table, budget), table)
+    changes = not table.is_published and not is_fetched(table.path)
+    if changes:
         # A search that was begun goes on with the table that it began with.
-        table = yield from _todays(table, rule)
+        now = begun_with(path, table) if begun else (yield from _todays(table, rule))
+        if begun and now.hash != table.hash:
+            yield Step(
+                "search", 0, 1, f"{path} goes on with {table.path.name} as it was; --seed or --run begins another"
+            )
+        table = now
         model = LatencyModel(setting.priced, table, percentile)
         budget = _resolved(asked, model)
     smallest_ms, largest_ms = model.latency_ms(model.smallest), model.latency_ms(model.largest)
@@ -134,6 +141,8 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
     config = config_of(settings, setting, table, budget)
     path = run_path(settings, config, table)[0]
     run = Run.begin(path, config) if ranks.first else Run.open(path)
+    if ranks.first and changes:
+        keep_table(run, table)
     prepared = Prepared(
         settings=settings,
         rule=rule,
