@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.unas_hw.bright import EPISODE, QUARTERS, TASK, Bright
 from unas_hw.errors import MethodError
@@ -67,6 +67,81 @@ def test_actions_are_drawn_as_often_as_they_are_probable() -> None:
     share = actions.bincount(minlength=4) / len(actions)
     assert torch.allclose(share, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.025)
     assert torch.allclose(log_probs.exp(), 0.1 * (actions + 1))
+
+
+class Rows(nn.Module):
+    """Logits and values of its own for every frame, whose first pixel is its number."""
+
+    def __init__(self, logits: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.logits, self.values = nn.Parameter(logits.clone()), nn.Parameter(values.clone())
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = (x[:, 0, 0, 0] * 255).round().long()
+        return self.logits[rows], self.values[rows]
+
+
+def moved(rows: Rows, *played: Tensor, **told: Any) -> tuple[Tensor, Tensor]:
+    """N times the gradients of the logits and the values, by one step of length one."""
+    before, N = [each.detach().clone() for each in rows.parameters()], len(rows.values)
+    config = replace(SHORT, passes=1, minibatch=N, max_grad_norm=1e9, **told)
+    frames = torch.arange(N, dtype=torch.uint8).view(N, 1, 1, 1).expand(N, *TASK.image_shape)
+    Ppo(rows, torch.optim.SGD(rows.parameters(), 1.0), Bright(8, 0), config, 0).learn(frames, *played)
+    logits, values = (N * (old - new.detach()) for old, new in zip(before, rows.parameters(), strict=True))
+    return logits, values
+
+
+def test_the_gradient_is_that_of_the_clipped_objective() -> None:
+    N, random = 64, torch.Generator().manual_seed(0)
+    logits, values, old_values, goals = (torch.randn(N, *more, generator=random) for more in ((4,), (), (), ()))
+    old_values = values + 0.3 * old_values
+    actions = torch.arange(N) % 4
+    p = logits.softmax(1)
+    log_probs = p.log()[range(N), actions]
+    old_log_probs = log_probs + 0.3 * torch.randn(N, generator=random)
+    advantages = torch.randn(N, generator=random)
+    played = (actions, old_log_probs, old_values, advantages, goals)
+    of_logits, of_values = moved(Rows(logits, values), *played, entropy_weight=0.0, value_weight=0.5)
+
+    # A ratio that has left the range on the side that the advantage favours moves nothing any more.
+    A, ratio = (advantages - advantages.mean()) / advantages.std(), (log_probs - old_log_probs).exp()
+    stopped = ((A > 0) & (ratio > 1.2)) | ((A < 0) & (ratio < 0.8))
+    assert 4 < stopped.sum() < N - 4 and ((ratio < 0.8) & ~stopped).any() and ((ratio > 1.2) & ~stopped).any()
+    expected = -(A * ratio * ~stopped)[:, None] * (nn.functional.one_hot(actions, 4) - p)
+    torch.testing.assert_close(of_logits, expected, rtol=1e-3, atol=1e-4)
+
+    # Nor does a value that has left the old one towards its goal.
+    left = (values - old_values).abs() > 0.2
+    nearer = (values - goals).abs() < (old_values + (values - old_values).clamp(-0.2, 0.2) - goals).abs()
+    assert (left & nearer).any() and (left & ~nearer).any() and (~left).any()
+    torch.testing.assert_close(of_values, 0.5 * (values - goals) * ~(left & nearer), rtol=1e-3, atol=1e-4)
+
+
+def test_entropy_is_rewarded() -> None:
+    logits, zeros = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(8)
+    played = (torch.zeros(8, dtype=torch.long), logits.log_softmax(1)[:, 0], zeros, zeros, zeros)
+    of_logits, _ = moved(Rows(logits, zeros), *played, entropy_weight=0.01)
+    p = logits.softmax(1)
+    torch.testing.assert_close(
+        of_logits, 0.01 * p * (p.log() - (p * p.log()).sum(1, keepdim=True)), rtol=1e-2, atol=1e-5
+    )
+
+
+def test_rewards_are_learnt_from_as_shares_of_the_deviation_of_discounted_sums_within_episodes() -> None:
+    config = replace(SHORT, horizon=4 * EPISODE, gae_lambda=0.0)
+    learner, twin = begun(config), Bright(config.environments, 0)
+    learner.actor = Uniform(QUARTERS)  # all values are zero: what an action returned is its reward
+    (_, actions, _, _, _, returns), _, _ = learner.play()
+    sums, episodes, seen_sums, whole = np.zeros(8), np.zeros(8), list[float](), list[float]()
+    for t, (chosen, scaled) in enumerate(zip(actions.view(-1, 8).numpy(), returns.view(-1, 8).numpy(), strict=True)):
+        rewards, ended = twin.step(chosen)
+        sums, episodes = config.gamma * sums + rewards, episodes + rewards
+        seen_sums += sums.tolist()
+        if t > 4:  # before, it is mostly what it began with
+            assert np.allclose(scaled, rewards / np.std(seen_sums), rtol=0.01)
+        whole += episodes[ended].tolist()
+        sums[ended] = episodes[ended] = 0
+    assert learner.recent == whole
 
 
 def test_it_learns_to_press_the_right_button() -> None:
