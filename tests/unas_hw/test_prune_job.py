@@ -178,6 +178,24 @@ def test_a_killed_pruning_goes_on_to_the_same_end(
         assert torch.equal(one, two)
 
 
+def test_channels_are_kept_in_eights_unless_another_number_is_told(npz: Path, rule: TimingRule) -> None:
+    Path("wide.py").write_text(
+        "from torch import nn\n"
+        "def build(classes, channels):\n"
+        "    layers = nn.Conv2d(channels, 72, 3), nn.ReLU(), nn.Conv2d(72, 64, 3), nn.ReLU(), nn.Conv2d(64, 80, 3)\n"
+        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(80, classes))\n"
+    )
+    told = replace(_told(npz), network="wide.py", budget=None, limits={"macs": "45%"}, carry=False)
+    kept = {}
+    for multiple in (None, 1):
+        config = replace(SHORT, multiple=multiple)
+        result = finish(prune(replace(told, run=f"by-{multiple}", config=config), rule))
+        kept[multiple] = [units for units, _ in result["units"].values()]
+        assert len(kept[multiple]) == 3 and result["feasible"]
+    assert all(units % 8 == 0 for units in kept[None])
+    assert any(units % 8 for units in kept[1])
+
+
 def test_budgets_of_macs_and_parameters_are_exact_and_need_no_rows(npz: Path, rule: TimingRule) -> None:
     told = replace(_told(npz), budget=None, limits={"macs": "40%", "params": "2k"}, carry=False)
     result = finish(prune(told, rule))
