@@ -100,8 +100,8 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
     model = LatencyModel(setting.priced, table, percentile)
     budget = _resolved(asked, model)
     path, begun = run_path(settings, config_of(settings, setting, table, budget), table)
-    changes = not table.is_published and not is_fetched(table.path)
-    if changes:
+    can_be_measured = not table.is_published and not is_fetched(table.path)
+    if can_be_measured:
         # A search that was begun goes on with the table that it began with.
         now = begun_with(path, table) if begun else (yield from _todays(table, rule))
         if begun and now.hash != table.hash:
@@ -141,7 +141,7 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
     config = config_of(settings, setting, table, budget)
     path = run_path(settings, config, table)[0]
     run = Run.begin(path, config) if ranks.first else Run.open(path)
-    if ranks.first and changes:
+    if ranks.first and can_be_measured:
         keep_table(run, table)
     prepared = Prepared(
         settings=settings,
