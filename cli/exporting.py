@@ -44,8 +44,8 @@ def end(
         return
     from profilers.timing import timing_rule
     from unas_hw.jobs.export import ExportSettings, export
-    from unas_hw.jobs.run_folder import RESULT
     from unas_hw.runs import Run
+    from unas_hw.search.run_folder import RESULT
 
     chosen = None if export_format == DEFAULT else export_format
     report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))

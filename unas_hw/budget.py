@@ -22,6 +22,8 @@ from profilers.units import (
 from unas_hw.errors import BudgetError
 
 CONFIDENCE = 0.95
+UNBOUND = 2.0
+"""Times the latency of the largest network: the budget of a search that was given none."""
 _BUDGET = re.compile(r"(?P<amount>[^@]+?)\s*(?:@\s*p(?P<percentile>\d+))?\s*")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 

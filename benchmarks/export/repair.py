@@ -26,18 +26,18 @@ from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import DIGITS, load_dataset
 from unas_hw.jobs.export import ExportSettings, export
-from unas_hw.jobs.found import described, fine_tuned, limits_kept
 from unas_hw.jobs.profile import profile, space_for
-from unas_hw.jobs.proxy import Proxy, latency_of
-from unas_hw.jobs.search_settings import SearchSettings, config_of
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.selection import select
-from unas_hw.methods.unas import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.found import described, fine_tuned, limits_kept
+from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
 from unas_hw.network import save_network
 from unas_hw.progress import finish
 from unas_hw.runs import RUNS, Run
+from unas_hw.search.published import Proxy, latency_of
+from unas_hw.search.selection import select
+from unas_hw.search.settings import SearchSettings, config_of
 
 WRONG, BUDGETS = 0.6, 10
 LEAST = 1.15

@@ -21,11 +21,11 @@ from latency_tables.home import Target
 from profilers.registry import open_profiler
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.monas import MonasConfig
+from unas_hw.methods.monas.search import MonasConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces import find_space
 
 SPACE, DEVICE = "mbconv-small", "sim:phone"

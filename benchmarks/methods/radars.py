@@ -51,21 +51,21 @@ from latency_tables.table import LatencyTable
 from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import in_order, load_dataset
-from unas_hw.jobs.prepared import Prepared
-from unas_hw.jobs.radars import MEASURED, MODE, SUBSPACE, Steps, free, prune_space, radars_of, within
-from unas_hw.jobs.search_settings import SearchSettings
-from unas_hw.jobs.unas import unas_of
 from unas_hw.latency_model import LatencyModel
 from unas_hw.memory import StepPeak, measure, resident
 from unas_hw.meter import TableMeter
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.footprint import Reach, narrowed
-from unas_hw.methods.named import configured
-from unas_hw.methods.radars import JOURNAL, RadarsConfig, RadarsSearch
-from unas_hw.methods.selection import Path as Choices
-from unas_hw.methods.selection import Selection, select
+from unas_hw.methods.radars.footprint import Reach, narrowed
+from unas_hw.methods.radars.job import MEASURED, MODE, SUBSPACE, Steps, free, prune_space, radars_of, within
+from unas_hw.methods.radars.search import JOURNAL, RadarsConfig, RadarsSearch
+from unas_hw.methods.registry import configured
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.job import unas_of
 from unas_hw.progress import finish
 from unas_hw.runs import Run
+from unas_hw.search.prepared import Prepared
+from unas_hw.search.selection import Path as Choices
+from unas_hw.search.selection import Selection, select
+from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces import find_space
 from unas_hw.spaces.subspace import everything
 

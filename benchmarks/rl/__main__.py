@@ -30,17 +30,17 @@ from scipy.stats import t as student
 from benchmarks.report import RESULTS, keep
 from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
-from unas_hw.jobs.policy import judged, trained
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.ppo import PpoConfig
-from unas_hw.methods.rl_darts import RlDartsConfig, choice_log_probs, ppo_for
+from unas_hw.methods.rl_darts.policy import judged, trained
+from unas_hw.methods.rl_darts.ppo import PpoConfig
+from unas_hw.methods.rl_darts.search import RlDartsConfig, choice_log_probs, ppo_for
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.ops.impala import Policy
 from unas_hw.progress import Job
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import Architecture
 from unas_hw.spaces import find_space
 from unas_hw.spaces.impala import ImpalaSpace

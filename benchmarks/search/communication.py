@@ -32,8 +32,8 @@ from unas_hw.distributed import Ranks, join, leave
 from unas_hw.jobs.profile import profile
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.unas import UnasSearch
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.spaces import find_space

@@ -43,9 +43,9 @@ from unas_hw.data import Dataset, idx, in_order, load_dataset
 from unas_hw.data.pixels import Memory
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.named import configured
-from unas_hw.methods.unas import CHECKPOINT, UnasSearch
+from unas_hw.methods.registry import configured
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
 from unas_hw.optimizer_state import under
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace

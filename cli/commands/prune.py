@@ -23,7 +23,7 @@ from .search import measured
 
 @click.command()
 @click.argument("network", metavar="NETWORK")
-@configurable({"prune": "unas_hw.methods.pruning:PruneConfig"})
+@configurable({"prune": "unas_hw.methods.pruning.search:PruneConfig"})
 @click.option("--latency-budget", metavar="BUDGET", help="80ms, 80ms@p90, or 50% of what the whole network takes.")
 @click.option("--macs-budget", metavar="BUDGET", help="20M multiply-accumulates an image, or 50% of the whole's.")
 @click.option("--params-budget", metavar="BUDGET", help="100k learned numbers, or 50% of the whole's.")
@@ -79,9 +79,9 @@ def command(
     """
     from latency_tables.home import Target
     from profilers.timing import timing_rule
-    from unas_hw.jobs.prune import prune
-    from unas_hw.jobs.prune_settings import PruneSettings, read_budgets
-    from unas_hw.methods.pruning import PruneConfig
+    from unas_hw.methods.pruning.job import prune
+    from unas_hw.methods.pruning.search import PruneConfig
+    from unas_hw.methods.pruning.settings import PruneSettings, read_budgets
     from unas_hw.training import Hardware
 
     context = click.get_current_context()

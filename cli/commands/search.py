@@ -25,16 +25,16 @@ from ..terminal import (
 )
 
 OWN = {
-    "freenas": "unas_hw.methods.freenas:FreenasConfig",
-    "monas": "unas_hw.methods.monas:MonasConfig",
-    "radars": "unas_hw.methods.radars:RadarsConfig",
-    "rl_darts": "unas_hw.methods.rl_darts:RlDartsConfig",
+    "freenas": "unas_hw.methods.freenas.search:FreenasConfig",
+    "monas": "unas_hw.methods.monas.search:MonasConfig",
+    "radars": "unas_hw.methods.radars.search:RadarsConfig",
+    "rl_darts": "unas_hw.methods.rl_darts.search:RlDartsConfig",
 }
 """Methods with hyper-parameters of their own."""
 
 
 @click.command()
-@configurable({"unas": "unas_hw.methods.config:UnasConfig", **OWN})
+@configurable({"unas": "unas_hw.methods.unas.config:UnasConfig", **OWN})
 @click.option(
     "--latency-budget",
     metavar="BUDGET",
@@ -139,11 +139,11 @@ def command(
         raise SystemExit(_in_processes(processes))
     from latency_tables.home import Target
     from profilers.timing import timing_rule
-    from unas_hw.jobs.proxy import config_for
     from unas_hw.jobs.search import search
-    from unas_hw.jobs.search_settings import SearchSettings
-    from unas_hw.methods.named import PLAYING, configured
+    from unas_hw.methods.registry import PLAYING, configured
     from unas_hw.progress import finish
+    from unas_hw.search.published import config_for
+    from unas_hw.search.settings import SearchSettings
     from unas_hw.training import Hardware
 
     told = {name: value for name, value in unas.items() if value is not None}
@@ -189,7 +189,7 @@ def command(
 def _playing(task: str, method: str) -> tuple[str, str]:
     """What stands for the data set, and the method."""
     from unas_hw.errors import MethodError
-    from unas_hw.methods.named import PLAYING
+    from unas_hw.methods.registry import PLAYING
     from unas_hw.tasks import find_task
 
     source = click.get_current_context().get_parameter_source("dataset")
@@ -202,7 +202,7 @@ def _playing(task: str, method: str) -> tuple[str, str]:
 
 def _suited(task: str, config: Any) -> Any:
     """Hyper-parameters that suit the task."""
-    from unas_hw.methods.rl_darts import ppo_for
+    from unas_hw.methods.rl_darts.search import ppo_for
     from unas_hw.tasks import find_task
 
     return ppo_for(find_task(task), config)

@@ -11,11 +11,11 @@ from ..configuring import configurable, section_of
 from ..terminal import earned, emit, follow, image_size_option, json_option, run_option, sheet
 
 if TYPE_CHECKING:
-    from unas_hw.methods.ppo import PpoConfig
+    from unas_hw.methods.rl_darts.ppo import PpoConfig
 
 
 @click.command()
-@configurable({"training": "unas_hw.training:Recipe", "ppo": "unas_hw.methods.ppo:PpoConfig"})
+@configurable({"training": "unas_hw.training:Recipe", "ppo": "unas_hw.methods.rl_darts.ppo:PpoConfig"})
 @run_option
 @click.option(
     "--recipe", metavar="NAME", default="short", show_default=True,
@@ -82,8 +82,8 @@ def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **to
 def _ppo(task: str, steps: str | None) -> PpoConfig:
     """What suits the task, and what was told."""
     from profilers.units import parse_count
-    from unas_hw.methods.ppo import PpoConfig
-    from unas_hw.methods.rl_darts import ppo_for
+    from unas_hw.methods.rl_darts.ppo import PpoConfig
+    from unas_hw.methods.rl_darts.search import ppo_for
     from unas_hw.tasks import find_task
 
     told = section_of(click.get_current_context(), "ppo", PpoConfig)

@@ -15,7 +15,7 @@ from click.testing import Result
 
 from cli.commands.search import OWN
 from tests.cli.conftest import QUICK, Run, read
-from unas_hw.methods.named import OTHERS
+from unas_hw.methods.registry import OTHERS
 
 ROOT = Path(__file__).parent.parent.parent
 

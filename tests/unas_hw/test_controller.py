@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unas_hw.methods.controller import Controller, Reinforce
+from unas_hw.search.controller import Controller, Reinforce
 
 CHOICES = (3, 2, 4)
 EVERY = torch.tensor(list(product(*map(range, CHOICES))))

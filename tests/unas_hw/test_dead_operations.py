@@ -26,8 +26,8 @@ from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.jobs.profile import profile
 from unas_hw.latency_model import LatencyModel, predict
 from unas_hw.meter import Meter
-from unas_hw.methods.selection import Selection, select
 from unas_hw.progress import finish
+from unas_hw.search.selection import Selection, select
 from unas_hw.spaces.nas_bench_201 import NasBench201
 
 EVERYTHING: list[tuple[int, ...]] = list(itertools.product(range(5), repeat=6))

@@ -19,8 +19,8 @@ SCRIPT = """
 import os, signal, sys
 sys.path[:0] = [{root!r}]
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
-from unas_hw.methods.config import UnasConfig
+from unas_hw.search.settings import SearchSettings
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from latency_tables.home import Target
 from profilers.timing import timing_rule

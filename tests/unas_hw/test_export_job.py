@@ -22,17 +22,17 @@ from profilers.timing import TimingRule
 from unas_hw.errors import ExportError
 from unas_hw.export import FORMATS
 from unas_hw.export.manifest import Manifest, digest, find_manifest
-from unas_hw.jobs import artifact
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.verify import BROKEN, verify
-from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
+from unas_hw.verify import artifact
 
 SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
 """Half the layers of ``mbconv-small``, and one block of a user's own."""

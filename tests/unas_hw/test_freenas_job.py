@@ -15,17 +15,17 @@ import torch
 
 from latency_tables.table import LatencyTable
 from profilers.timing import TimingRule
-from unas_hw.jobs import freenas as freenas_job
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.constraints import Constraint
-from unas_hw.methods.freenas import FreenasConfig, best_networks, count_rounds, rounds
-from unas_hw.methods.knapsack import Path as Choices
+from unas_hw.methods.freenas import job as freenas_job
+from unas_hw.methods.freenas.knapsack import Path as Choices
+from unas_hw.methods.freenas.search import FreenasConfig, best_networks, count_rounds, rounds
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import Run
+from unas_hw.search.constraints import Constraint
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace
@@ -75,7 +75,9 @@ def test_other_budgets_are_kept_too(space: ChainSpace, model: LatencyModel, flow
 def test_another_budget_that_the_first_networks_exceed_has_a_ranking_of_its_own(
     space: ChainSpace, model: LatencyModel, flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unas_hw.methods.knapsack.LOOKED_AT", 8)  # the first eight by latency alone are too large
+    monkeypatch.setattr(
+        "unas_hw.methods.freenas.knapsack.LOOKED_AT", 8
+    )  # the first eight by latency alone are too large
     params = Params(space)
     limit = Constraint(params, params.range[0] * 1.01, 0.1)
     found = best_networks(flow, model, model.range[1], [limit]).paths
@@ -185,7 +187,7 @@ def test_a_search_that_was_killed_scores_only_what_was_not_scored(
         scored.append(free_flow(space, supernet, flow))
         return scored[-1]
 
-    monkeypatch.setattr("unas_hw.methods.freenas.free_flow", counted)
+    monkeypatch.setattr("unas_hw.methods.freenas.search.free_flow", counted)
     again = finish(search(settings, rule))
     assert len(scored) == before["rounds"] - kept
     assert {**again, "seconds": 0} == {**before, "seconds": 0}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from unas_hw.errors import MethodError
-from unas_hw.methods.rl_darts import choice_log_probs
+from unas_hw.methods.rl_darts.search import choice_log_probs
 from unas_hw.ops.impala import EDGES, LISTS, NODES, OPS, MixedCell, impala_cnn
 from unas_hw.spaces import find_space
 from unas_hw.spaces.impala import ImpalaSpace

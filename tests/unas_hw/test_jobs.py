@@ -23,24 +23,24 @@ from profilers.errors import UnitError, UnknownNameError
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from unas_hw.errors import ArchitectureError, ExportError, RunError, UnknownSpaceError
-from unas_hw.jobs import artifact
-from unas_hw.jobs.artifact import open_run
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.profile import plan, profile, space_for
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.tables import space_of
 from unas_hw.jobs.train import retrain
 from unas_hw.jobs.validate import validate
 from unas_hw.jobs.verify import verify
-from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.network import load_network
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.training import Recipe, accuracy
+from unas_hw.verify import artifact
+from unas_hw.verify.artifact import open_run
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 

@@ -15,8 +15,8 @@ import pytest
 from tests.unas_hw.made_up import COUNTS, EVERYTHING, MadeUpSpace, PickySpace
 from unas_hw.cost_model import AdditiveModel
 from unas_hw.errors import SpaceError
-from unas_hw.methods import knapsack as of_knapsack
-from unas_hw.methods.knapsack import Knapsack, Path
+from unas_hw.methods.freenas import knapsack as of_knapsack
+from unas_hw.methods.freenas.knapsack import Knapsack, Path
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace, Layer

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from unas_hw.errors import MethodError
-from unas_hw.methods.monas import CHECKPOINT, Batch, MonasConfig, MonasSearch
-from unas_hw.methods.pareto import hypervolume
-from unas_hw.methods.rewards import Bound, Child, Reward
+from unas_hw.methods.monas.rewards import Bound, Child, Reward
+from unas_hw.methods.monas.search import CHECKPOINT, Batch, MonasConfig, MonasSearch
 from unas_hw.runs import RUNS, Run
+from unas_hw.search.front import hypervolume
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace

@@ -25,12 +25,12 @@ from unas_hw.errors import DataError, MethodError
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.monas import MonasConfig
+from unas_hw.methods.monas.search import MonasConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.resources import Energy
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
@@ -96,9 +96,9 @@ from pathlib import Path
 import torch
 from profilers.timing import TimingRule
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.monas import MonasConfig
+from unas_hw.search.settings import SearchSettings
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.monas.search import MonasConfig
 
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])

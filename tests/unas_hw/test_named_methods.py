@@ -13,13 +13,13 @@ from unas_hw.data import Dataset
 from unas_hw.errors import MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.constraints import Constraint
-from unas_hw.methods.named import METHODS, configured
-from unas_hw.methods.unas import GRADIENTS, METRICS, UnasSearch
+from unas_hw.methods.registry import METHODS, configured
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.search import GRADIENTS, METRICS, UnasSearch
 from unas_hw.objectives.forms import FORMS, HINGE, LINEAR
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import RUNS, Run
+from unas_hw.search.constraints import Constraint
 from unas_hw.spaces.chain import ChainSpace
 
 CONFIG = UnasConfig(warmup_epochs=0, epochs=2, batch_size=24, diagnose_every=2, multiplier_rate=1.0)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unas_hw.methods.pareto import COLUMNS, csv_of, front, hypervolume, svg_of
-from unas_hw.methods.rewards import Child
+from unas_hw.methods.monas.rewards import Child
+from unas_hw.search.front import COLUMNS, csv_of, front, hypervolume, svg_of
 from unas_hw.spaces.chain import ChainSpace
 
 GRID = st.lists(st.tuples(*[st.integers(0, 5)] * 2), min_size=1, max_size=12)

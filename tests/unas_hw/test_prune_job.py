@@ -22,22 +22,22 @@ from profilers.timing import TimingRule
 from tests.unas_hw import small_residual
 from tests.unas_hw.conftest import PHONE
 from unas_hw.errors import BudgetError, RunError
-from unas_hw.jobs import prune as jobs_prune
-from unas_hw.jobs.artifact import open_run
 from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.export import ExportSettings, export
-from unas_hw.jobs.prune import prune
-from unas_hw.jobs.prune_settings import PruneSettings, limit_of
-from unas_hw.jobs.prune_table import grid_of, sub_networks
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.meter import Meter, Reading
-from unas_hw.methods.pruning import CHECKPOINT, METRICS, PruneConfig
+from unas_hw.methods.pruning import job as jobs_prune
+from unas_hw.methods.pruning.job import prune
+from unas_hw.methods.pruning.search import CHECKPOINT, METRICS, PruneConfig
+from unas_hw.methods.pruning.settings import PruneSettings, limit_of
+from unas_hw.methods.pruning.table import grid_of, sub_networks
 from unas_hw.network import load_network
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.spaces import SUBSET, find_space
 from unas_hw.spaces.subset import SubsetSpace
 from unas_hw.training import Recipe
+from unas_hw.verify.artifact import open_run
 
 FILE = str(Path(small_residual.__file__))
 SHORT = PruneConfig(epochs=4, resample_every=2, batch_size=16, finetune_epochs=1, multiple=1)

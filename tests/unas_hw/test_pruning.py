@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from profilers.runtimes.onnx_file import write_onnx
 from unas_hw.errors import PruningError
-from unas_hw.pruning.prunable import Prunable, prunable
+from unas_hw.prunable.prunable import Prunable, prunable
 
 from .pruned_networks import PRUNED, SHAPE, MobileNet, ResNet, SharedLayer, Transformer, Vgg
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unas_hw.errors import PruningError
-from unas_hw.pruning.layers import Segment
-from unas_hw.pruning.prunable import CHANGES, Prunable, prunable
+from unas_hw.prunable.layers import Segment
+from unas_hw.prunable.prunable import CHANGES, Prunable, prunable
 
 from . import pruned_networks as networks
 from .pruned_networks import SHAPE, Head

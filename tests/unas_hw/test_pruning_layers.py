@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from unas_hw.ops.drop_path import DropPath
 from unas_hw.ops.mbconv import conv_bn
-from unas_hw.pruning.layers import Layer
-from unas_hw.pruning.prunable import Prunable, prunable
+from unas_hw.prunable.layers import Layer
+from unas_hw.prunable.prunable import Prunable, prunable
 from unas_hw.spaces.building import Chain
 
 from .pruned_networks import SHAPE, DenseNet, GroupedConvolution, Head, MobileNet, Vgg

@@ -17,10 +17,19 @@ from latency_tables.interpolation import Surface
 from tests.unas_hw.small_residual import build
 from unas_hw.data import Dataset
 from unas_hw.errors import MethodError, RunError
-from unas_hw.methods.masks import Masks, Theta, Widths, binary_gap, everything, kept_of, pieces, two_temperatures
-from unas_hw.methods.pruning import METRICS, PruneConfig, PruneSearch, discretise
-from unas_hw.methods.shapes import Arithmetic, Limit, TableLatency, fits
-from unas_hw.pruning.prunable import Prunable, prunable
+from unas_hw.methods.pruning.masks import (
+    Masks,
+    Theta,
+    Widths,
+    binary_gap,
+    everything,
+    kept_of,
+    pieces,
+    two_temperatures,
+)
+from unas_hw.methods.pruning.search import METRICS, PruneConfig, PruneSearch, discretise
+from unas_hw.methods.pruning.shapes import Arithmetic, Limit, TableLatency, fits
+from unas_hw.prunable.prunable import Prunable, prunable
 from unas_hw.runs import Run
 
 SHORT = PruneConfig(epochs=8, resample_every=2, batch_size=16)

@@ -11,10 +11,10 @@ from latency_tables.errors import MissingEntryError
 from latency_tables.home import Target, open_table
 from latency_tables.table import LatencyTable
 from unas_hw.errors import BudgetError
-from unas_hw.jobs.proxy import MOBILE, config_for, proxy, published_table, refuse_percentile, shapes
 from unas_hw.latency_model import LatencyModel, predict
 from unas_hw.meter import TableMeter
-from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.search.published import MOBILE, config_for, proxy, published_table, refuse_percentile, shapes
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 

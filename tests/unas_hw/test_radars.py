@@ -15,12 +15,12 @@ import torch
 from latency_tables.table import LatencyTable
 from unas_hw.data import Dataset
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.constraints import Constraint
-from unas_hw.methods.footprint import Footprint, Reach, narrowed, sizes_of
-from unas_hw.methods.pruners import ChildPruner, SubspacePruner
-from unas_hw.methods.radars import CHECKPOINT, JOURNAL, RadarsConfig, RadarsSearch, by_worth
+from unas_hw.methods.radars.footprint import Footprint, Reach, narrowed, sizes_of
+from unas_hw.methods.radars.pruners import ChildPruner, SubspacePruner
+from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsConfig, RadarsSearch, by_worth
 from unas_hw.resources import Params
 from unas_hw.runs import Run
+from unas_hw.search.constraints import Constraint
 from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.spaces.subspace import Kept, Structure, everything

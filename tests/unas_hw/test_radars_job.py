@@ -13,26 +13,26 @@ import torch
 
 from profilers.timing import TimingRule
 from unas_hw.errors import MemoryBudgetError, MethodError
-from unas_hw.jobs import radars as jobs_radars
 from unas_hw.jobs import search as jobs_search
-from unas_hw.jobs.artifact import open_run
-from unas_hw.jobs.radars import STEPS, SUBSPACE
-from unas_hw.jobs.repair import searched
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.memory import CLEAR, Mode, StepCost
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.named import configured
-from unas_hw.methods.pruners import DRAWS
-from unas_hw.methods.radars import CHECKPOINT, JOURNAL, RadarsConfig
-from unas_hw.methods.unas import CHECKPOINT as UNAS_CHECKPOINT
+from unas_hw.methods.radars import job as jobs_radars
+from unas_hw.methods.radars.job import STEPS, SUBSPACE
+from unas_hw.methods.radars.pruners import DRAWS
+from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsConfig
+from unas_hw.methods.registry import configured
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.network import load_network
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Step, finish
+from unas_hw.repair.job import searched
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces.subspace import Subspace, SubspaceSupernet
 from unas_hw.supernet import Supernet
+from unas_hw.verify.artifact import open_run
 
 pytestmark = pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, measure_every=2)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.unas_hw.made_up import MadeUpSpace, PickySpace
 from unas_hw.cost_model import AdditiveModel
-from unas_hw.methods import repair
-from unas_hw.methods.repair import aim_ms, neighbours, scale_of
-from unas_hw.methods.selection import BAND, Path
+from unas_hw.repair import neighbours as repair
+from unas_hw.repair.neighbours import aim_ms, neighbours, scale_of
+from unas_hw.search.selection import BAND, Path
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace

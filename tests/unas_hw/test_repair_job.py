@@ -17,21 +17,22 @@ from torch import nn
 from latency_tables.table import LatencyTable
 from profilers.timing import TimingRule
 from profilers.units import format_ms
-from unas_hw.jobs import artifact, search
-from unas_hw.jobs import repair as jobs_repair
-from unas_hw.jobs.artifact import Context, open_run
-from unas_hw.jobs.repair import Repaired, adopt, repair, repaired_scale, searched
-from unas_hw.jobs.search_settings import SearchSettings
+from unas_hw.jobs import search
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.repair import scale_of
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.network import load_network
 from unas_hw.progress import Job, Step, finish
+from unas_hw.repair import job as jobs_repair
+from unas_hw.repair.job import Repaired, adopt, repair, repaired_scale, searched
+from unas_hw.repair.neighbours import scale_of
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import Architecture, SearchSpace
 from unas_hw.training import Recipe, accuracy
+from unas_hw.verify import artifact
+from unas_hw.verify.artifact import Context, open_run
 
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24)
 SLOWER = 1 / 0.6

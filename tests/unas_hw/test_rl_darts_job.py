@@ -17,15 +17,15 @@ from unas_hw.errors import DataError, MethodError
 from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.profile import profile
-from unas_hw.jobs.rl_darts import CHECKPOINT, METRICS
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.train import Elsewhere, plays, retrain
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.ppo import PpoConfig
-from unas_hw.methods.rl_darts import RlDartsConfig
+from unas_hw.methods.rl_darts.job import CHECKPOINT, METRICS
+from unas_hw.methods.rl_darts.ppo import PpoConfig
+from unas_hw.methods.rl_darts.search import RlDartsConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces import find_space
 from unas_hw.training import Recipe
 

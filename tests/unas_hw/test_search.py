@@ -25,15 +25,15 @@ from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from unas_hw.errors import BudgetError, DataError, RunError, UnknownSpaceError
 from unas_hw.jobs import search as jobs_search
-from unas_hw.jobs import unas as jobs_unas
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.config import UnasConfig
-from unas_hw.methods.selection import Selection, select
+from unas_hw.methods.unas import job as jobs_unas
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
+from unas_hw.search.selection import Selection, select
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
@@ -246,8 +246,8 @@ from pathlib import Path
 import torch
 from profilers.timing import TimingRule
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
-from unas_hw.methods.config import UnasConfig
+from unas_hw.search.settings import SearchSettings
+from unas_hw.methods.unas.config import UnasConfig
 
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])

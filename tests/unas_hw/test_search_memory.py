@@ -10,11 +10,11 @@ import pytest
 from profilers.timing import TimingRule
 from unas_hw.errors import MemoryBudgetError
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.memory import CLEAR
-from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
+from unas_hw.search.settings import SearchSettings
 from unas_hw.training import Hardware
 
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, measure_every=2, diagnose_every=1)

@@ -20,8 +20,8 @@ from unas_hw.budget import Budget
 from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter, Reading, enough_for
-from unas_hw.methods import selection
-from unas_hw.methods.selection import BAND, CANDIDATES, ROUNDS, Path, Selection, select, select_first
+from unas_hw.search import selection
+from unas_hw.search.selection import BAND, CANDIDATES, ROUNDS, Path, Selection, select, select_first
 from unas_hw.space import Architecture
 from unas_hw.spaces.chain import ChainSpace
 

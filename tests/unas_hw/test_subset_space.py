@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unas_hw.errors import ArchitectureError, PruningError, RunError, SpaceError, UnknownSpaceError
-from unas_hw.jobs.artifact import open_run
 from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.train import Elsewhere, retrain
@@ -22,6 +21,7 @@ from unas_hw.spaces import find_space, origin_of, smallest_image
 from unas_hw.spaces.factories import load_factory
 from unas_hw.spaces.subset import SubsetSpace
 from unas_hw.training import Recipe
+from unas_hw.verify.artifact import open_run
 
 from .pruned_networks import CLASSES, SHAPE
 

@@ -10,7 +10,7 @@ from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.export import find_format
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import ANCHOR_MOVE, Meter, TableMeter
-from unas_hw.methods.selection import BAND, select
+from unas_hw.search.selection import BAND, select
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.verify import budget_missed, published_check
 

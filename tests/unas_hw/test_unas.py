@@ -20,8 +20,8 @@ from unas_hw.data import Dataset
 from unas_hw.errors import EstimatorError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
-from unas_hw.methods.config import UnasConfig, published_imagenet_mbconv
-from unas_hw.methods.unas import CHECKPOINT, METRICS, UnasSearch
+from unas_hw.methods.unas.config import UnasConfig, published_imagenet_mbconv
+from unas_hw.methods.unas.search import CHECKPOINT, METRICS, UnasSearch
 from unas_hw.runs import RUNS, Run
 from unas_hw.spaces.chain import ChainSpace
 

@@ -11,10 +11,10 @@ from profilers.timing import TimingRule
 from tests.profilers import sshd
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.search import search
-from unas_hw.jobs.search_settings import SearchSettings
 from unas_hw.jobs.verify import verify
-from unas_hw.methods.config import UnasConfig
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
+from unas_hw.search.settings import SearchSettings
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
 

@@ -10,12 +10,12 @@ from torch import nn
 
 from unas_hw.data import Dataset, Split, load_dataset
 from unas_hw.errors import DataError, RunError
-from unas_hw.jobs.artifact import Context, open_run
-from unas_hw.jobs.policy import judged
+from unas_hw.methods.rl_darts.policy import judged
 from unas_hw.ops.impala import Policy
 from unas_hw.progress import Job, Step
 from unas_hw.tasks import find_task, is_task
 from unas_hw.training import evaluate
+from unas_hw.verify.artifact import Context, open_run
 
 WEIGHTS = {"train": "train/weights.safetensors", "search": "weights.safetensors"}
 Part = Literal["test", "valid", "train"]
@@ -42,7 +42,8 @@ def evaluate_run(
     Returns:
         ``run``, ``architecture``, ``dataset``, ``split``, ``weights``, ``images``, ``top1``, ``interval_95`` of it,
         ``top5`` (null for fewer than ten classes), ``loss``, ``worst_classes`` (``class``, ``accuracy``, ``images``),
-        ``images_per_s``, ``device``, ``params``, ``macs`` of one image. Of a policy what ``unas_hw.jobs.policy.judged``
+        ``images_per_s``, ``device``, ``params``, ``macs`` of one image. Of a policy what
+        ``unas_hw.methods.rl_darts.policy.judged``
         says instead, after playing on the CPU.
 
     Raises:

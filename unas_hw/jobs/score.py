@@ -10,10 +10,10 @@ import numpy as np
 
 from unas_hw.data import load_dataset
 from unas_hw.errors import ArchitectureError
-from unas_hw.jobs.accuracies import read_accuracies
 from unas_hw.jobs.predict import said
 from unas_hw.jobs.profile import space_for
 from unas_hw.progress import Job, Step
+from unas_hw.search.accuracies import read_accuracies
 from unas_hw.space import Architecture, SearchSpace
 from unas_hw.spaces.published import find_published_architecture
 from unas_hw.zero_cost.flow import free_flow, fresh_supernet

@@ -20,27 +20,24 @@ from profilers.environment import changed
 from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from profilers.units import format_ms
-from unas_hw.budget import Budget
+from unas_hw.budget import UNBOUND, Budget
 from unas_hw.data import load_dataset
 from unas_hw.distributed import Ranks, join, leave
 from unas_hw.errors import MethodError
-from unas_hw.jobs.limits import constraints_of, said
-from unas_hw.jobs.prepared import Prepared
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
-from unas_hw.jobs.proxy import STANDS_IN, Proxy, proxy, published_table, refuse_percentile
-from unas_hw.jobs.run_folder import RESULT, begun_with, keep_table
-from unas_hw.jobs.search_settings import SearchSettings, config_of, run_path
-from unas_hw.jobs.unas import accompany, search_unas
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.named import OTHERS, PLAYING
+from unas_hw.methods.registry import OTHERS, PLAYING
+from unas_hw.methods.unas.job import accompany, search_unas
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
+from unas_hw.search.limits import constraints_of, said
+from unas_hw.search.prepared import Prepared
+from unas_hw.search.published import STANDS_IN, Proxy, proxy, published_table, refuse_percentile
+from unas_hw.search.run_folder import RESULT, begun_with, keep_table
+from unas_hw.search.settings import SearchSettings, config_of, run_path
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.tasks import is_task
-
-UNBOUND = 2.0
-"""Times the latency of the largest network: the budget of a search that was given none."""
 
 
 def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
@@ -221,7 +218,7 @@ class Other(Protocol):
         ...
 
     def search(self, prepared: Prepared) -> Job[dict[str, Any]]:
-        """From a prepared search to its result, see ``unas_hw.jobs.prepared.finish``."""
+        """From a prepared search to its result, see ``unas_hw.search.prepared.finish``."""
         ...
 
 

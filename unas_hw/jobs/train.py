@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from unas_hw.data import DIGITS, load_dataset
-from unas_hw.jobs.artifact import Context, open_run
-from unas_hw.jobs.policy import train_policy
 from unas_hw.jobs.predict import said
-from unas_hw.methods.ppo import PpoConfig
+from unas_hw.methods.rl_darts.policy import train_policy
+from unas_hw.methods.rl_darts.ppo import PpoConfig
 from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import RUNS, Run
@@ -24,6 +23,7 @@ from unas_hw.spaces.published import find_published_architecture
 from unas_hw.tasks import is_task
 from unas_hw.training import Hardware, Recipe, evaluate, lacking, train
 from unas_hw.training.recipes import OF_DATASET
+from unas_hw.verify.artifact import Context, open_run
 
 FOLDER = "train"
 PROMISE = ("table", "table_hash", "budget", "budget_ms", "percentile", "confidence")
@@ -70,7 +70,7 @@ def retrain(
     Returns:
         ``run``, ``architecture``, ``test_accuracy``, ``test_interval`` (95%), ``test_loss``, ``epochs``, ``params``,
         ``macs`` of one image, ``seconds``, ``recipe``, ``hardware``, and ``trained_without``: what the recipe asks for
-        and the network does not take. Of a policy see ``unas_hw.jobs.policy.train_policy``.
+        and the network does not take. Of a policy see ``unas_hw.methods.rl_darts.policy.train_policy``.
     """
     begin = time.monotonic()
     context = open_run(name) if elsewhere is None else _begin(elsewhere, recipe.seed)

@@ -15,17 +15,17 @@ from profilers.runtimes.onnx_file import default_opset
 from profilers.timing import TimingRule
 from unas_hw.errors import ExportError
 from unas_hw.export.manifest import Manifest, find_manifest, manifests
-from unas_hw.jobs.artifact import open_run
-from unas_hw.jobs.latency import Latency, measure
-from unas_hw.jobs.outputs import accuracy_checks, output_checks, runner
-from unas_hw.jobs.subject import Subject
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.tasks import is_task
 from unas_hw.training import accuracy
 from unas_hw.verify import Check, Verdict, budget_check, budget_missed, published_check, table_checks
+from unas_hw.verify.artifact import open_run
+from unas_hw.verify.latency import Latency, measure
 from unas_hw.verify.onnx_file import onnx_checks, runtime_warnings
+from unas_hw.verify.outputs import accuracy_checks, output_checks, runner
 from unas_hw.verify.report import write_reports
+from unas_hw.verify.subject import Subject
 
 BROKEN = "files that do not load or run"
 

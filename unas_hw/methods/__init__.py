@@ -1,1 +1,1 @@
-"""Ways to search, one file each, readable from top to bottom."""
+"""Ways to search, one folder each, readable alone: ``config.py``, ``search.py``, ``job.py``."""

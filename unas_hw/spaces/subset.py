@@ -17,8 +17,8 @@ from torch import nn
 
 from profilers.workload import Workload
 from unas_hw.errors import SpaceError
-from unas_hw.pruning.layers import Layer
-from unas_hw.pruning.prunable import prunable
+from unas_hw.prunable.layers import Layer
+from unas_hw.prunable.prunable import prunable
 from unas_hw.space import Architecture, Decision, SearchSpace, Term
 from unas_hw.spaces import SUBSET
 from unas_hw.spaces.factories import Factory, load_factory

@@ -1,0 +1,71 @@
+"""FreeNAS from a prepared search to its network: scores, the best networks within the budgets, their measurement."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from unas_hw.methods.freenas.search import Ranked, best_networks, count_rounds, rounds
+from unas_hw.methods.unas.config import refuse_outside
+from unas_hw.progress import Job, Step
+from unas_hw.search.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.search.selection import Path
+from unas_hw.search.settings import SearchSettings
+from unas_hw.zero_cost.flow import Flow
+
+SCORES, ROUNDS = "scores.json", "rounds.jsonl"
+
+
+def refuse(settings: SearchSettings) -> None:
+    """Raises ``MethodError`` where nothing would be left of a decision."""
+    refuse_outside("freenas", settings.freenas, {"keep": (1, math.inf)})
+
+
+def search(prepared: Prepared) -> Job[dict[str, Any]]:
+    """Scores the space, unless ``scores.json`` has the scores, and finishes the run; nothing is trained.
+
+    Returns:
+        As ``search``, with ``score`` (the sum of the network's shares), ``score_exact`` (whether no network within the
+        budgets is proven to have more) and ``rounds``.
+    """
+    space, seed = prepared.space, prepared.settings.unas.seed
+    flow, count = yield from _scored(prepared)
+    ranked = Ranked([], True)
+
+    def best(most_ms: float) -> list[Path]:
+        nonlocal ranked
+        ranked = best_networks(flow, prepared.model, most_ms, prepared.constraints)
+        return ranked.paths
+
+    with meter_of(prepared) as meter:
+        selection = yield from measured_best(prepared, meter, best)
+    path = selection.best or selection.nearest
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = space.network(space.architecture(path))
+    more = {
+        "score": float(flow.scores(space, np.array([path]))[0]),
+        "score_exact": ranked.exact and ranked.paths[:1] == [path],
+        "rounds": count,
+    }
+    return finish(prepared, selection, network, valid_accuracy=None, more=more)
+
+
+def _scored(prepared: Prepared) -> Job[tuple[Flow, int]]:
+    """The flow of the last round, and how many there were."""
+    run, config = prepared.run, prepared.settings.freenas
+    if (run.path / SCORES).exists():
+        kept = run.read_json(SCORES)
+        return Flow.of(kept), kept["rounds"]
+    flows = [Flow.of(line) for line in run.lines(ROUNDS)]
+    total = count_rounds(prepared.space, config)
+    yield Step("score", len(flows), total)
+    for flow in rounds(prepared.space, prepared.model, prepared.aim_ms, config, prepared.settings.unas.seed, flows):
+        run.append(ROUNDS, flow.as_json())
+        flows.append(flow)
+        yield Step("score", len(flows), total)
+    run.write_json(SCORES, {**flows[-1].as_json(), "rounds": len(flows)})
+    return flows[-1], len(flows)

@@ -1,0 +1,1 @@
+"""MONAS: an LSTM controller, children that are trained for real, a Pareto front."""

@@ -1,0 +1,231 @@
+"""MONAS from a prepared search to its network: children, what they cost, the Pareto front as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from profilers.files import write_atomic
+from unas_hw.errors import DataError, MethodError
+from unas_hw.methods.monas.child import told_child
+from unas_hw.methods.monas.prices import Prices, reward_of
+from unas_hw.methods.monas.ray_workers import RayWorkers, refuse_without_ray
+from unas_hw.methods.monas.rewards import Child
+from unas_hw.methods.monas.search import Batch, MonasConfig, MonasSearch
+from unas_hw.methods.monas.workers import LocalWorkers, Workers
+from unas_hw.progress import Job, Step
+from unas_hw.resources import Macs
+from unas_hw.search.accuracies import read_accuracies
+from unas_hw.search.front import csv_of, hypervolume, svg_of
+from unas_hw.search.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.search.selection import Path
+from unas_hw.search.settings import SearchSettings
+from unas_hw.training import Recipe
+
+CHILDREN, FRONT, PICTURE, TRAINED = "children.jsonl", "pareto.csv", "pareto.svg", "child.safetensors"
+TITLES = {
+    "energy": "energy of a call, mJ",
+    "latency": "latency, ms",
+    "macs": "MACs of an image",
+    "params": "parameters",
+}
+
+
+def refuse(settings: SearchSettings) -> None:
+    """Raises ``MethodError``, ``DataError``, ``FileError`` or ``MissingDependencyError`` for what cannot be."""
+    config = settings.monas
+    config.check()
+    if config.ray is not None:
+        refuse_without_ray()
+    if config.accuracies is not None:
+        _read(config.accuracies)
+    has_bound = settings.budget or settings.limits or config.max_power_w or config.min_accuracy
+    if config.reward == "constraint" and not has_bound:
+        raise MethodError(
+            "a constraint reward has nothing to keep",
+            mend="add --latency-budget 50%, or another budget, or --set monas.min_accuracy=0.9",
+        )
+
+
+def search(prepared: Prepared) -> Job[dict[str, Any]]:
+    """Trains or prices children until there are enough, and finishes the run with the best that keeps the budget.
+
+    Every child that is finished is a line of ``children.jsonl``; ``pareto.csv`` and ``pareto.svg`` are as of the last
+    batch.
+
+    Returns:
+        As ``search``, with ``children`` (how many), ``cost`` (what stands beside the accuracy), ``front`` (how many
+        networks), ``hypervolume`` (of accuracy above guessing and cost below the highest, as a share of all of it) and
+        ``child_accuracy``, which the network had as a child.
+    """
+    config, run = prepared.settings.monas, prepared.run
+    prices = Prices(prepared)
+    reward = reward_of(prepared, prices)
+    search = MonasSearch(prepared.space, reward, config, prepared.settings.unas.seed, run)
+    lines = {prepared.space.running(line["path"]): line for line in run.lines(CHILDREN)}
+    search.resume([(line["batch"], _child(line)) for line in lines.values()])
+    yield Step(
+        "children", len(search.known), config.children, f"children are {_how(config)}; their cost is {prices.cost}"
+    )
+    with ExitStack() as open_until_done:
+        accuracies = _accuracies_of(prepared, open_until_done)
+        energy = prices.meter(open_until_done) if config.measure else None
+        while not search.is_done:
+            batch = search.propose()
+            new = [path for path in batch.paths if prepared.space.running(path) not in lines]
+            for path, accuracy, seconds in accuracies(list(dict.fromkeys(new))):
+                child = prices.child(path, accuracy)
+                if energy is not None:
+                    child = energy(child)
+                line = {"batch": search.batches, "architecture": str(prepared.space.architecture(path)),
+                        **_as_line(child), "seconds": seconds}  # fmt: skip
+                lines[prepared.space.running(path)] = line
+                run.append(CHILDREN, line)
+                yield Step("children", min(len(lines), config.children), config.children)
+            known = [_child(lines[prepared.space.running(path)]) for path in batch.paths]
+            search.learn(batch, known)
+            _draw(prepared, search, prices)
+            yield Step("children", len(search.known), config.children, _note(search, batch))
+    return (yield from _finished(prepared, search, prices))
+
+
+def _finished(prepared: Prepared, search: MonasSearch, prices: Prices) -> Job[dict[str, Any]]:
+    ranked = search.ranked()
+
+    def within(most_ms: float) -> list[Path]:
+        return [child.path for child in ranked if child.latency_ms <= most_ms and prepared.fits(child.path)]
+
+    with meter_of(prepared) as meter:
+        selection = yield from measured_best(prepared, meter, within)
+    path = selection.best or selection.nearest
+    best = search.known.get(prepared.space.running(path))
+    network, accuracy = yield from _trained(prepared, path)
+    low, high = prices.range
+    guess = 1 / prepared.data.classes
+    points = np.array([(child.accuracy, -prices.of(child)) for child in search.ordered()])
+    whole = (1 - guess) * (high - low)
+    more = {
+        "children": len(search.known),
+        "cost": prices.cost,
+        "front": len(search.front()),
+        "hypervolume": hypervolume(points, (guess, -high)) / whole if whole else None,
+        "child_accuracy": best.accuracy if best else None,
+    }
+    return finish(prepared, selection, network, valid_accuracy=accuracy, more=more)
+
+
+def _trained(prepared: Prepared, path: Path) -> Job[tuple[nn.Module, float | None]]:
+    """The network as it was as a child, which is trained once more: the same seed gives the same weights."""
+    yield Step("train the network that was found", 0, 1)
+    seed = prepared.settings.unas.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = prepared.space.network(prepared.space.architecture(path))
+    if prepared.settings.monas.accuracies is not None:
+        return network, None
+    place = prepared.run.path / TRAINED
+    with LocalWorkers(1) as workers:
+        ((_, answer),) = workers.train([{**_told(prepared, path), "weights": str(place.resolve())}])
+    saved = prepared.run.load_tensors(TRAINED)
+    assert saved is not None
+    network.load_state_dict(saved[0])
+    place.unlink()
+    yield Step("train the network that was found", 1, 1)
+    return network.eval(), answer["accuracy"]
+
+
+Accuracies = Callable[[Sequence[Path]], Iterator[tuple[Path, float, float | None]]]
+"""Of networks: their choices, accuracy and the seconds that took, as they are finished."""
+
+
+def _accuracies_of(prepared: Prepared, open_until_done: ExitStack) -> Accuracies:
+    config, space = prepared.settings.monas, prepared.space
+    if config.accuracies is not None:
+        known = _table(prepared, config.accuracies)
+        return lambda paths: ((path, known(path), None) for path in paths)
+    workers = open_until_done.enter_context(_workers(config))
+    macs = Macs(space)
+
+    def trained(paths: Sequence[Path]) -> Iterator[tuple[Path, float, float | None]]:
+        longest_first = sorted(paths, key=macs.value, reverse=True)  # so that nobody waits for one that began last
+        for number, answer in workers.train([_told(prepared, path) for path in longest_first]):
+            yield longest_first[number], answer["accuracy"], answer["seconds"]
+
+    return trained
+
+
+def _workers(config: MonasConfig) -> Workers:
+    if config.ray is None:
+        return LocalWorkers(config.workers)
+    return RayWorkers(config.ray, config.workers)
+
+
+def _told(prepared: Prepared, path: Path) -> dict[str, Any]:
+    config = prepared.settings.monas
+    recipe = Recipe(epochs=config.child_epochs, batch_size=config.child_batch_size)
+    choices = prepared.space.architecture(path).choices
+    size: int | None = prepared.run.config["image_size"]
+    return told_child(prepared.space, prepared.data, size, prepared.settings.unas.seed, choices, recipe)
+
+
+def _table(prepared: Prepared, told: str) -> Callable[[Path], float]:
+    """Accuracies of a file, percent or shares."""
+    space = prepared.space
+    known = {space.running(space.indices(space.parse(text))): accuracy for text, accuracy in _read(told).items()}
+    unit = 100.0 if max(known.values()) > 1 else 1.0
+
+    def accuracy(path: Path) -> float:
+        found = known.get(space.running(path))
+        if found is None:
+            raise DataError(
+                f"{told} has no accuracy of {space.architecture(path)}",
+                mend="give a table of all networks of the space, or leave out --accuracies: children are trained then",
+            )
+        return found / unit
+
+    return accuracy
+
+
+def _read(told: str) -> dict[str, float]:
+    """Of ``FILE`` or ``FILE:COLUMN``."""
+    name, colon, column = told.rpartition(":")
+    return read_accuracies(name if colon else told, column if colon else None)
+
+
+def _draw(prepared: Prepared, search: MonasSearch, prices: Prices) -> None:
+    """The front as a table, and all children as a picture."""
+    best = search.front()
+    every, front = ([(prices.of(child), child.accuracy) for child in each] for each in (search.ordered(), best))
+    write_atomic(prepared.run.path / FRONT, csv_of(best, prepared.space))
+    write_atomic(prepared.run.path / PICTURE, svg_of(every, front, TITLES[prices.cost]))
+
+
+def _note(search: MonasSearch, batch: Batch) -> str:
+    """One line now and then, not one a batch."""
+    if search.batches % 5 and not search.is_done:
+        return ""
+    best = search.ranked()[0]
+    return f"{len(search.known)} children, {len(search.front())} on the front; best {best.accuracy:.2%}"
+
+
+def _how(config: MonasConfig) -> str:
+    if config.accuracies is not None:
+        return f"priced from {config.accuracies}"
+    place = (
+        f"{config.workers} process(es)" if config.ray is None else f"{config.workers} task(s) of Ray at {config.ray}"
+    )
+    return f"trained for {config.child_epochs} epochs each, in {place}"
+
+
+def _as_line(child: Child) -> dict[str, Any]:
+    return {**vars(child), "path": list(child.path)}
+
+
+def _child(line: Mapping[str, Any]) -> Child:
+    values = {name: line[name] for name in Child.__dataclass_fields__}
+    return Child(**{**values, "path": tuple(line["path"])})

@@ -1,0 +1,1 @@
+"""Differentiable pruning: a smaller network in one of the user's own."""

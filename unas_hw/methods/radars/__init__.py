@@ -1,0 +1,1 @@
+"""RADARS: the space is pruned until a step of the search keeps a memory bound."""

@@ -1,0 +1,1 @@
+"""RL-DARTS: a supernet plays, learns and is pruned to a cell."""

@@ -1,0 +1,1 @@
+"""UNAS, and the methods of the field that are configurations of it."""

@@ -1,0 +1,1 @@
+"""A missed budget is mended by the nearest network that keeps it."""

@@ -1,0 +1,388 @@
+"""Repair: where the exported file misses its budget, the table is corrected and the nearest neighbour is measured."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import nn
+
+from profilers.units import format_ms
+from unas_hw.jobs.train import FOLDER, retrain
+from unas_hw.latency_model import LatencyModel
+from unas_hw.meter import Reading, TableMeter
+from unas_hw.methods.pruning.settings import METHOD
+from unas_hw.methods.radars.job import SUBSPACE
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.found import described, fine_tuned, limits_kept
+from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.network import BEFORE, WEIGHTS, inherit, load_network, recalibrate, save_network
+from unas_hw.progress import Job, Step
+from unas_hw.repair.neighbours import aim_ms, neighbours, scale_of
+from unas_hw.runs import Run
+from unas_hw.search.limits import constraints_of
+from unas_hw.search.published import latency_of
+from unas_hw.search.selection import Path, best_of
+from unas_hw.space import Architecture
+from unas_hw.spaces import SUBSET, find_space
+from unas_hw.spaces.subspace import Subspace
+from unas_hw.training import Hardware, Recipe
+from unas_hw.verify.artifact import Context
+
+JOURNAL, STATE = "repair.jsonl", "repair.json"
+ROUNDS = 4
+HEADROOM = 0.02
+"""Share of the budget that the first round leaves for the error of predictions; each further round as much again."""
+IMAGES = 256
+"""That set the statistics of a network that is only measured: its latency does not depend on them."""
+TOLD = 3
+"""Changed decisions that a note names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One neighbour, exported and measured.
+
+    Attributes:
+        number: From 1.
+        architecture: What was measured.
+        predicted_ms: By the table as it is.
+        corrected_ms: The same times the scale that was known by then.
+        measured_ms: Of the file.
+        upper_ms: What it does not exceed with the confidence of the budget.
+        distance: Decisions that differ from the network that missed.
+    """
+
+    number: int
+    architecture: Architecture
+    predicted_ms: float
+    corrected_ms: float
+    measured_ms: float
+    upper_ms: float
+    distance: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of the journal."""
+        return {**self.__dict__, "architecture": str(self.architecture)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """What came of it.
+
+    Attributes:
+        architecture: Whose file keeps the budget; None if none was found.
+        rounds: All neighbours that were measured.
+        reason: Why there is none.
+        scale: What the table has to be multiplied by: by the file that keeps the budget, or else by all.
+        reading: Of that file.
+    """
+
+    architecture: Architecture | None
+    rounds: tuple[Round, ...]
+    reason: str | None
+    scale: float
+    reading: Reading | None = None
+
+
+def repaired_scale(run: Run) -> float:
+    """What the table's predictions are multiplied by for this run's device; 1 where nothing was repaired."""
+    return float(run.read_json(STATE)["scale"]) if (run.path / STATE).is_file() else 1.0
+
+
+def repair(
+    context: Context,
+    budget_ms: float,
+    first: Reading,
+    measure: Callable[[Architecture, nn.Module], Job[Reading]],
+    *,
+    label: str,
+    rounds: int = ROUNDS,
+) -> Job[Repaired]:
+    """Measures neighbours of a run's network until the file of one keeps the budget; the run's network stays.
+
+    The table stays as it was measured; what was learnt of its scale is kept in the run. A repair that was killed goes
+    on: neighbours that it measured are not measured again, and count as rounds.
+
+    Args:
+        context: The run.
+        budget_ms: What ``upper_ms`` of a reading must not exceed.
+        first: Of the run's own file, which missed.
+        measure: Exports a network with weights of the supernet and measures that file.
+        label: What the files are, such as ``onnx float32``: those of another label are other files.
+        rounds: Neighbours that are measured at most.
+
+    Raises:
+        RunError: If the search's checkpoint is damaged.
+    """
+    run, start = context.run, context.architecture
+    lacking = None
+    if run.config.get("table") is None:
+        lacking = "it was trained without a search, so no table and no supernet know its neighbours"
+    elif run.config.get("method") == METHOD:
+        told, less = shlex.quote(run.config["space"].removeprefix(SUBSET)), budget_ms**2 / first.upper_ms
+        lacking = f"it was pruned; unas-hw prune {told} --latency-budget {less:.3g}ms prunes it further"
+    elif not (run.path / CHECKPOINT).is_file():
+        lacking = f"its search left no {CHECKPOINT}, so no other network has weights"
+    if lacking:
+        return Repaired(architecture=None, rounds=(), reason=f"{run.path} has no neighbours: {lacking}", scale=1.0)
+    state = _State(context, budget_ms, first, label)
+    while not state.fitting and len(state.rounds) < rounds:
+        path = state.next()
+        if path is None:
+            break
+        yield Step("repair", len(state.rounds) + 1, rounds, state.note(path))
+        reading = yield from measure(state.unas.space.architecture(path), state.network(path))
+        state.add(path, reading)
+    if state.fitting:
+        # A journal of a larger budget may have several; an unused budget is unused accuracy.
+        shipped = max(state.fitting, key=lambda each: each.predicted_ms)
+        found = Repaired(
+            architecture=shipped.architecture,
+            rounds=tuple(state.rounds),
+            reason=None,
+            scale=state.scale,
+            reading=state.readings[state.unas.space.indices(shipped.architecture)],
+        )
+    else:
+        found = Repaired(architecture=None, rounds=tuple(state.rounds), reason=state.reason(), scale=state.scale)
+    run.write_json(
+        STATE,
+        {
+            "scale": found.scale,
+            "from": [
+                {"architecture": str(state.unas.space.architecture(path)), "predicted_ms": state.predicted_ms(path)}
+                | asdict(reading)
+                for path, reading in state.readings.items()
+            ],
+            "table_hash": context.table.hash,
+            "architecture_before": str(start),
+            "architecture": str(found.architecture) if found.architecture else None,
+            "reason": found.reason,
+            "label": label,
+            "budget_ms": budget_ms,
+            "rounds": [each.to_json() for each in found.rounds],
+        },
+    )
+    return found
+
+
+class _State:
+    """A repair under way.
+
+    Attributes:
+        unas: The search that found the network, at its end.
+        readings: Of all files that were measured, the first one's first.
+        rounds: All but the first.
+    """
+
+    def __init__(self, context: Context, budget_ms: float, first: Reading, label: str) -> None:
+        self.run, self.budget_ms = context.run, budget_ms
+        self.unas = searched(context, budget_ms)
+        self.model, self.start = self.unas.model, self.unas.space.indices(context.architecture)
+        self.label = {"label": label, "start": str(context.architecture)}
+        self.readings: dict[Path, Reading] = {self.start: first}
+        self.rounds: list[Round] = []
+        for line in self.run.lines(JOURNAL):
+            if {name: line[name] for name in self.label} == self.label:
+                architecture = self.unas.space.parse(line["architecture"])
+                values: dict[str, Any] = {each.name: line[each.name] for each in fields(Round)}
+                values["architecture"] = architecture
+                self.rounds.append(Round(**values))
+                self.readings[self.unas.space.indices(architecture)] = Reading(**line["reading"])
+
+    def predicted_ms(self, path: Path) -> float:
+        """By the table as it is."""
+        return self.model.latency_ms(path)
+
+    @property
+    def scale(self) -> float:
+        """Of the table; by the file that ships alone, once there is one: a table may be wrong by more than a factor."""
+        fitting = [self.unas.space.indices(each.architecture) for each in self.fitting]
+        kept = {path: self.readings[path] for path in fitting} or self.readings
+        return scale_of([(self.predicted_ms(path), each.judged_ms) for path, each in kept.items()])
+
+    @property
+    def fitting(self) -> list[Round]:
+        return [each for each in self.rounds if each.upper_ms <= self.budget_ms]
+
+    def fits(self, path: Path) -> bool:
+        """Whether it keeps all other budgets."""
+        return all(each.fits(path) for each in self.unas.constraints)
+
+    def next(self) -> Path | None:
+        """The neighbour to measure now.
+
+        By what measurements may be at most, since that is judged. Of the most probable neighbours the one that the
+        shared weights do best with; as in ``select`` the slower one where they do not differ by more than chance.
+        """
+        seen = [(self.predicted_ms(path), each.upper_ms) for path, each in self.readings.items()]
+        log_probs = [probs.detach().log() for probs in self.unas.distribution.probs()]
+        # Rounds have to end: each aims lower than the last. All of the budget is better than nothing.
+        for headroom in (HEADROOM * len(self.readings), 0.0):
+            most_ms = aim_ms(self.budget_ms / (1 + headroom), seen)
+            fits = self.fits if self.unas.constraints else None
+            found = neighbours(self.model, self.start, log_probs, most_ms, fits=fits, tried=list(self.readings))
+            if found:
+                return best_of(found, self.unas.valid_losses, self.model)
+        # What larger networks say need not hold for the smallest: before giving up it is measured.
+        smallest = self.model.smallest
+        may_fit = self.predicted_ms(smallest) <= self.budget_ms and self.fits(smallest)
+        return smallest if may_fit and smallest not in self.readings else None
+
+    def network(self, path: Path) -> nn.Module:
+        """With the weights of the supernet, to be measured."""
+        network = self.unas.space.network(self.unas.space.architecture(path))
+        inherit(network, self.unas.supernet, path)
+        recalibrate(network, self.unas.data.train.first(IMAGES))
+        return network
+
+    def add(self, path: Path, reading: Reading) -> None:
+        """A round, which is journaled."""
+        done = Round(
+            number=len(self.rounds) + 1,
+            architecture=self.unas.space.architecture(path),
+            predicted_ms=self.predicted_ms(path),
+            corrected_ms=self.scale * self.predicted_ms(path),
+            measured_ms=reading.judged_ms,
+            upper_ms=reading.upper_ms,
+            distance=len(self._changed(path)),
+        )
+        self.run.append(JOURNAL, {**self.label, **done.to_json(), "reading": asdict(reading)})
+        self.rounds.append(done)
+        self.readings[path] = reading
+
+    def note(self, path: Path) -> str:
+        """Why this round, and what it changes."""
+        last = list(self.readings.values())[-1]
+        changed = self._changed(path)
+        changes = ", ".join(changed[:TOLD]) + (f" and {len(changed) - TOLD} more" if len(changed) > TOLD else "")
+        return (
+            f"round {len(self.rounds) + 1}: measured {_measured(last)}, budget {format_ms(self.budget_ms)}: the "
+            f"table's scale is x{self.scale:.2f} now; {changes}: {format_ms(self.scale * self.predicted_ms(path))} "
+            f"predicted"
+        )
+
+    def reason(self) -> str:
+        """Why no neighbour keeps the budget."""
+        smallest, budget, by = self.model.smallest, format_ms(self.budget_ms), f"corrected table (x{self.scale:.2f})"
+        words, smallest_ms = "the smallest network of the space takes", self.scale * self.predicted_ms(smallest)
+        if smallest in self.readings:
+            return f"{words} {_measured(self.readings[smallest])}, measured: the budget is {budget}"
+        if smallest_ms > self.budget_ms:
+            return f"{words} {format_ms(smallest_ms)} by the {by}: the budget is {budget}"
+        nearest = min(self.readings.values(), key=lambda reading: reading.upper_ms)
+        tried = f"the nearest of {len(self.readings)} measured networks takes {_measured(nearest)}"
+        if self.next() is None:
+            return f"no other network keeps {budget} by the {by} and all other budgets; {tried}"
+        return f"{len(self.rounds)} rounds were not enough for the budget of {budget}; {tried}"
+
+    def _changed(self, path: Path) -> list[str]:
+        """What differs from the network that missed."""
+        pairs = zip(self.unas.space.decisions, self.start, path, strict=True)
+        return [f"{each.choices[old]} -> {each.choices[new]} at {each.name}" for each, old, new in pairs if old != new]
+
+
+def _measured(reading: Reading) -> str:
+    return f"{format_ms(reading.judged_ms)} (at most {format_ms(reading.upper_ms)})"
+
+
+def searched(context: Context, budget_ms: float) -> UnasSearch:
+    """The search of a run at its end: supernet and distribution; nothing is trained.
+
+    Raises:
+        RunError: If its checkpoint is damaged.
+    """
+    config, space = context.run.config, context.space
+    priced = space
+    if "priced_input_shape" in config:
+        batch, channels, size, _ = config["priced_input_shape"]
+        image, classes = (channels, size, size), config["priced_classes"]
+        priced = find_space(space.origin, image_shape=image, classes=classes, batch=batch, precision=space.precision)
+    if (context.run.path / SUBSPACE).is_file():  # of a run of RADARS; nothing else has weights
+        kept, same = context.run.read_json(SUBSPACE)["kept"], priced is space
+        space = Subspace(space, kept)
+        priced = space if same else Subspace(priced, kept)
+    told = {each.name: config[each.name] for each in fields(UnasConfig) if each.name in config}
+    unas_config = UnasConfig(**told)
+    model = LatencyModel(priced, context.table, config["percentile"])
+    limits = constraints_of(config.get("limits", {}), space, context.table, unas_config.multiplier_rate)
+    unas = UnasSearch(space, model, TableMeter(model), context.data, budget_ms, unas_config, context.run, limits)
+    unas.resume()
+    return unas
+
+
+def adopt(context: Context, architecture: Architecture, reading: Reading, scale: float) -> Job[nn.Module]:
+    """Makes an architecture the run's network and returns it: fine-tuned as after the search, and trained if it was.
+
+    All is made in a folder of its own first. Then the files of the run are replaced, ``architecture.json`` last; what a
+    kill leaves before that is the old network, and the same repair goes on. Weights say which network's they are. The
+    old files are kept in ``repair/before``. The context is that of the old network still.
+
+    Args:
+        context: The run.
+        architecture: As ``repair`` has found it.
+        reading: Of its file.
+        scale: Of the table.
+    """
+    run, space = context.run, context.space
+    unas = searched(context, run.config["budget_ms"])
+    path = unas.space.indices(architecture)
+    made = Run(run.path / "repair" / sha256(str(architecture).encode()).hexdigest()[:6], run.config)
+    made.write_json("config.json", run.config)
+    made.write_json("architecture.json", described(unas.space, unas.model, path))
+    network, valid_accuracy = yield from fine_tuned(unas, path, made)
+    save_network(made, "weights.safetensors", network, architecture)
+    trained = (run.path / WEIGHTS[0]).is_file()
+    if trained:
+        recipe = Recipe(**run.read_json(f"{FOLDER}/recipe.json"))
+        yield from retrain(str(made.path), recipe, _hardware(run))
+    _keep(run, context.architecture, trained)
+    for name in ("checkpoint.safetensors", "metrics.jsonl"):  # of another network
+        (run.path / FOLDER / name).unlink(missing_ok=True)
+    if trained:
+        save_network(run, WEIGHTS[0], load_network(made, space), architecture)
+        told = {"run": str(run.path)}
+        run.write_json(f"{FOLDER}/result.json", made.read_json(f"{FOLDER}/result.json") | told)
+    save_network(run, WEIGHTS[1], network, architecture)
+    result = {
+        **run.read_json(f"{BEFORE}/result.json"),
+        "architecture": str(architecture),
+        "predicted_ms": scale * unas.model.latency_ms(path),
+        **latency_of(context.table, reading),
+        "feasible": True,
+        "limits": limits_kept(unas.constraints, path),
+        "valid_accuracy": valid_accuracy,
+        "repaired_from": str(context.architecture),
+    }
+    run.write_json("result.json", result)
+    run.write_json("architecture.json", described(unas.space, unas.model, path))
+    shutil.rmtree(made.path)
+    return load_network(run, space)
+
+
+def _keep(run: Run, architecture: Architecture, trained: bool) -> None:
+    """Copies the run's network to ``repair/before``, unless it is there: its files may be replaced in part by then."""
+    kept = run.path / BEFORE / "architecture.json"
+    now = run.read_json("architecture.json")
+    if kept.is_file() and run.read_json(f"{BEFORE}/architecture.json") == now:
+        return
+    shutil.rmtree(kept.parent, ignore_errors=True)
+    for name in WEIGHTS if trained else WEIGHTS[1:]:
+        if saved := run.load_tensors(name):
+            run.save_tensors(f"{BEFORE}/{name}", saved[0], {"architecture": str(architecture)})
+    run.write_json(f"{BEFORE}/result.json", run.read_json("result.json"))
+    run.write_json(f"{BEFORE}/architecture.json", now)
+
+
+def _hardware(run: Run) -> Hardware:
+    """What the network was trained on, where that is here."""
+    told = run.path / FOLDER / "result.json"
+    recorded: dict[str, Any] = run.read_json(f"{FOLDER}/result.json").get("hardware", {}) if told.is_file() else {}
+    hardware = Hardware(**recorded)
+    return hardware if torch.cuda.is_available() or not hardware.is_gpu else Hardware()
