@@ -21,9 +21,15 @@ from ..terminal import (
 from .search import measured
 
 
+def _sections() -> dict[str, type]:
+    from unas_hw.methods.pruning.search import PruneConfig
+
+    return {"prune": PruneConfig}
+
+
 @click.command()
 @click.argument("network", metavar="NETWORK")
-@configurable({"prune": "unas_hw.methods.pruning.search:PruneConfig"})
+@configurable(_sections)
 @click.option("--latency-budget", metavar="BUDGET", help="80ms, 80ms@p90, or 50% of what the whole network takes.")
 @click.option("--macs-budget", metavar="BUDGET", help="20M multiply-accumulates an image, or 50% of the whole's.")
 @click.option("--params-budget", metavar="BUDGET", help="100k learned numbers, or 50% of the whole's.")

@@ -11,11 +11,18 @@ from ..configuring import configurable, section_of
 from ..terminal import earned, emit, follow, image_size_option, json_option, run_option, sheet
 
 if TYPE_CHECKING:
-    from unas_hw.methods.rl_darts.ppo import PpoConfig
+    from unas_hw.methods.rl_darts.config import PpoConfig
+
+
+def _sections() -> dict[str, type]:
+    from unas_hw.methods.rl_darts.config import PpoConfig
+    from unas_hw.training import Recipe
+
+    return {"training": Recipe, "ppo": PpoConfig}
 
 
 @click.command()
-@configurable({"training": "unas_hw.training:Recipe", "ppo": "unas_hw.methods.rl_darts.ppo:PpoConfig"})
+@configurable(_sections)
 @run_option
 @click.option(
     "--recipe", metavar="NAME", default="short", show_default=True,
@@ -82,8 +89,7 @@ def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **to
 def _ppo(task: str, steps: str | None) -> PpoConfig:
     """What suits the task, and what was told."""
     from profilers.units import parse_count
-    from unas_hw.methods.rl_darts.ppo import PpoConfig
-    from unas_hw.methods.rl_darts.search import ppo_for
+    from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
     from unas_hw.tasks import find_task
 
     told = section_of(click.get_current_context(), "ppo", PpoConfig)
