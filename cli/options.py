@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -21,24 +20,41 @@ class Option(click.Option):
         self.group = group
 
 
-class GroupedCommand(click.Command):
+class WithExample(click.Command):
+    """Ends its help with lines to type, as ``example``."""
+
+    def __init__(self, *args: Any, example: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples" if "\n" in self.example else "Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class GroupWithExample(WithExample, click.Group):
+    """The same for commands under one name."""
+
+    command_class = WithExample
+
+
+class GroupedCommand(WithExample):
     """Explains common options in ``--help`` and names the others by group; ``--help-all`` explains all.
 
     Args:
         groups: Of options that are shared among commands, by name.
-        example: Lines to type.
     """
 
-    def __init__(self, *args: Any, groups: Mapping[str, str] | None = None, example: str = "", **more: Any) -> None:
+    def __init__(self, *args: Any, groups: Mapping[str, str], **more: Any) -> None:
         super().__init__(*args, **more)
-        self.groups, self.example = groups or {}, example
-        if any(self._group(each) for each in self.params):
-            self.params.append(
-                click.Option(
-                    ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=_explain,
-                    help="Explain every option and exit.",
-                )
-            )  # fmt: skip
+        self.groups = groups
+        self.params.append(
+            click.Option(
+                ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=_explain,
+                help="Explain every option and exit.",
+            )
+        )  # fmt: skip
 
     def _group(self, parameter: click.Parameter) -> str:
         group: str = getattr(parameter, "group", COMMON)
@@ -49,24 +65,26 @@ class GroupedCommand(click.Command):
         for each in self.get_params(ctx):
             if (record := each.get_help_record(ctx)) is not None:
                 groups.setdefault(self._group(each), []).append(record)
-        for title, records in groups.items():
-            with formatter.section(title or "Options"):
-                if title == COMMON or ctx.meta.get(_ALL):
+        with formatter.section("Options"):
+            formatter.write_dl(groups.pop(COMMON))
+        if ctx.meta.get(_ALL):
+            for title, records in groups.items():
+                with formatter.section(title):
                     formatter.write_dl(records)
-                else:
-                    words = "  ".join(names.replace(" / ", "/").replace(" ", GLUE) for names, _ in records)
-                    room = formatter.width - formatter.current_indent
-                    for line in textwrap.wrap(words, room, break_on_hyphens=False):
-                        formatter.write(f"{'':{formatter.current_indent}}{line.replace(GLUE, ' ')}\n")
-        if self.example:
-            with formatter.section("Examples"):
-                for line in self.example.splitlines():
-                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+            return
+        rest = {
+            title: "  ".join(names.replace(" / ", "/").replace(" ", GLUE).replace("-", DASH) for names, _ in records)
+            for title, records in groups.items()
+        }
+        with formatter.section("More, explained by --help-all"):
+            buffer, formatter.buffer = formatter.buffer, []
+            formatter.write_dl(list(rest.items()), col_max=18)
+            formatter.buffer = [*buffer, formatter.getvalue().replace(GLUE, " ").replace(DASH, "-")]
 
 
 _ALL = "unas_hw.help_all"
-GLUE = "\u00a0"
-"""Keeps a name and what it takes on one line."""
+GLUE, DASH = "\u00a0", "\u2011"
+"""Keep a name and what it takes on one line."""
 
 
 def _explain(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -15,8 +15,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unas_hw.errors import ConfigurationError, MethodError
 
-COMMON, BUDGETS, TABLE, TRAINING = "", "Budgets and data", "Device and table", "Training"
+COMMON, RUN, BUDGETS, TABLE, TRAINING = "", "Run", "Budgets and data", "Device and table", "Training"
 """Groups of options in a command's help."""
+DATASETS = (
+    "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, hf://OWNER/NAME, an .npz file, CIFAR's or idx files, "
+    "or a folder with one sub-folder of images a class"
+)
+"""What can be given for a data set, in a line of help; docs/data.md has the forms."""
 _KEY = "setting"
 
 

@@ -9,8 +9,10 @@ import click
 
 from ..configuring import configurable, resolved, section_of
 from ..exporting import end, export_option
+from ..options import WithExample
 from ..terminal import (
     batch_option,
+    dataset_option,
     follow,
     image_size_option,
     json_option,
@@ -27,7 +29,7 @@ def _sections() -> dict[str, type]:
     return {"prune": PruneConfig}
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw prune my_net.py --latency-budget 50% --export")
 @click.argument("network", metavar="NETWORK")
 @configurable(_sections)
 @click.option("--latency-budget", metavar="BUDGET", help="80ms, 80ms@p90, or 50% of what the whole network takes.")
@@ -36,7 +38,7 @@ def _sections() -> dict[str, type]:
 @click.option(
     "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
 )
-@click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
+@dataset_option("Images to learn from", default="digits", show_default=True)
 @image_size_option
 @batch_option
 @table_options

@@ -12,13 +12,14 @@ import click
 
 from unas_hw.methods.registry import methods, sections
 from unas_hw.search.settings import SearchSettings
-from unas_hw.settings import TABLE, TRAINING
+from unas_hw.settings import RUN, TABLE, TRAINING
 
 from ..configuring import configurable, told_sections
 from ..exporting import end, export_option
 from ..options import GroupedCommand, Option, options_from, said
 from ..terminal import follow, json_option, rounds_option, sheet
 
+GROUPS = {"rounds": TABLE, "config": RUN, "set": RUN}
 EXAMPLE = """\
 unas-hw search --latency-budget 50%      halfway between the fastest and the slowest network
 unas-hw search --latency-budget 80ms --device pixel1 --space mbconv-mobile
@@ -33,9 +34,7 @@ def _titles() -> dict[str, str]:
     return {section: f"--method {', '.join(each)}" for section, each in names.items()}
 
 
-@click.command(
-    cls=GroupedCommand, groups={"rounds": TABLE}, example=EXAMPLE, context_settings={"max_content_width": 100}
-)
+@click.command(cls=GroupedCommand, groups=GROUPS, example=EXAMPLE, context_settings={"max_content_width": 100})
 @options_from((SearchSettings, None), *((config, _titles()[section]) for section, config in sections().items()))
 @click.option("--task", metavar="NAME", help="Instead of images: procgen:coinrun, minatar:breakout, gym:NAME.")
 @export_option

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..configuring import configurable, section_of
-from ..terminal import earned, emit, follow, image_size_option, json_option, run_option, sheet
+from ..options import WithExample
+from ..terminal import dataset_option, earned, emit, follow, image_size_option, json_option, run_option, sheet
 
 if TYPE_CHECKING:
     from unas_hw.methods.rl_darts.config import PpoConfig
@@ -21,7 +22,7 @@ def _sections() -> dict[str, type]:
     return {"training": Recipe, "ppo": PpoConfig}
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw train --recipe short --epochs 30")
 @configurable(_sections)
 @run_option
 @click.option(
@@ -43,7 +44,7 @@ def _sections() -> dict[str, type]:
 @click.option("--compile/--no-compile", default=None, help="With torch.compile; by default on a GPU.")
 @click.option("--architecture", metavar="TEXT|FILE", help="Train this one, without a search.")
 @click.option("--space", metavar="SPACE", help="Train the same choices in a sibling: 'darts?width=36&layers=20'.")
-@click.option("--dataset", metavar="NAME", help="Train on other images.")
+@dataset_option("Train on other images")
 @image_size_option
 @click.option("--name", metavar="NAME", help="Run folder for a network that is not a run's own.")
 @json_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unas_hw.budget import CONFIDENCE, LIMITS
 from unas_hw.search.method import MethodConfig
-from unas_hw.settings import BUDGETS, TABLE, TRAINING, setting, settings_in
+from unas_hw.settings import BUDGETS, DATASETS, RUN, TABLE, TRAINING, setting, settings_in
 
 if TYPE_CHECKING:
     from latency_tables.home import Target
@@ -42,8 +42,7 @@ class SearchSettings:
     )
     dataset: str = setting(
         "digits",
-        "digits, mnist, fashion-mnist, cifar10, cifar100, imagenet, hf://OWNER/NAME, an .npz file, CIFAR's or idx "
-        "files, or a folder with one sub-folder of images a class.",
+        f"{DATASETS}.",
         option="--dataset",
         metavar="DATA",
     )
@@ -57,9 +56,9 @@ class SearchSettings:
         metavar="DEVICE",
     )
     run: str | None = setting(
-        None, "Run folder under runs/; by default named after the settings.", option="--run", metavar="NAME"
+        None, "Run folder under runs/; by default named after the settings.", option="--run", metavar="NAME", group=RUN
     )
-    seed: int = setting(0, "Of everything random.", option="--seed")
+    seed: int = setting(0, "Of everything random.", option="--seed", group=RUN)
     confidence: float = setting(
         CONFIDENCE, "With which the network is within the budget.", option="--confidence", group=BUDGETS
     )
