@@ -22,20 +22,6 @@ from typing import Any, Final, TypeVar
 from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, PowerError, UnasError, UnitError
 from profilers.power_base import POWER_COMMAND_MEND, Energy, PowerMeter, SampledMeter, not_started
 
-__all__ = [
-    "CommandMeter",
-    "Energy",
-    "EnergyReading",
-    "NvmlMeter",
-    "PowerMeter",
-    "RaplMeter",
-    "find_meter",
-    "idle_power_w",
-    "measure_energy",
-    "net_energy_mj",
-    "parse_reading",
-]
-
 POWERCAP_ROOT: Final = "/sys/class/powercap"
 T = TypeVar("T")
 

@@ -11,11 +11,10 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, final
 from urllib.parse import parse_qsl
 
-from profilers.errors import DeviceLostError, UnknownNameError
+from profilers.errors import DeviceLostError, UnknownNameError, did_you_mean
 from profilers.power_base import Energy, PowerMeter, not_started
 from profilers.profiler import Profiler
 from profilers.workload import Workload
@@ -116,8 +115,7 @@ def find_simulated(name: str) -> SimulatedDevice:
     changes: dict[str, Any] = {}
     for option, text in parse_qsl(options, keep_blank_values=True):
         if option not in RANGES:
-            near = get_close_matches(option, RANGES) or sorted(RANGES)
-            raise UnknownNameError(f"a simulated device has no {option!r}", mend=f"did you mean {near[0]!r}?")
+            raise UnknownNameError(f"a simulated device has no {option!r}", mend=did_you_mean(option, RANGES))
         try:
             number = changes[option] = int(text) if option in ("drop_after", "seed") else float(text)
         except ValueError:

@@ -21,9 +21,9 @@ name                    needs of the cost              formula (z choice, zeta r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 
+from profilers.errors import did_you_mean
 from unas_hw.distribution import TAU
 from unas_hw.errors import EstimatorError
 from unas_hw.estimators.base import Estimator, exact_gradient
@@ -92,11 +92,7 @@ def find_estimator(
     """
     able = [estimator.name for estimator in ESTIMATORS.values() if estimator.needs <= term.gives]
     if name not in ESTIMATORS:
-        near = get_close_matches(name, able)
-        raise EstimatorError(
-            f"no estimator is called {name!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(able)}",
-        )
+        raise EstimatorError(f"no estimator is called {name!r}", mend=did_you_mean(name, able))
     estimator = ESTIMATORS[name]
     lacking = estimator.needs - term.gives
     if lacking:
