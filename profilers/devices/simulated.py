@@ -15,7 +15,7 @@ from typing import Any, final
 from urllib.parse import parse_qsl
 
 from profilers.errors import DeviceLostError, UnknownNameError, did_you_mean
-from profilers.power_base import Energy, PowerMeter, not_started
+from profilers.power_base import CounterMeter, Energy, PowerMeter
 from profilers.profiler import Profiler
 from profilers.workload import Workload
 
@@ -204,27 +204,16 @@ class SimulatedProfiler(Profiler):
 
 
 @final
-class SimulatedMeter(PowerMeter):
+class SimulatedMeter(CounterMeter[tuple[float, float]]):
     """Counts what a simulated device spends, by that device's clock."""
 
     name = "simulated"
 
     def __init__(self, profiler: SimulatedProfiler) -> None:
         self._profiler = profiler
-        self._before: tuple[float, float] | None = None
 
     def _now(self) -> tuple[float, float]:
         return self._profiler.spent_mj, self._profiler.clock_s()
 
-    def start(self) -> None:
-        self._before = self._now()
-
-    def stop(self) -> Energy:
-        if self._before is None:
-            raise not_started(self.name)
-        (before_mj, before_s), (now_mj, now_s) = self._before, self._now()
-        self._before = None
-        return Energy(now_mj - before_mj, now_s - before_s, 2)
-
-    def cancel(self) -> None:
-        self._before = None
+    def _spent(self, before: tuple[float, float], after: tuple[float, float]) -> Energy:
+        return Energy(after[0] - before[0], after[1] - before[1], 2)

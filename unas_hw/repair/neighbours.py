@@ -43,18 +43,15 @@ def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
         budget_ms: Below all that was measured.
         readings: As in ``scale_of``.
     """
+    from scipy.stats import theilslopes  # takes a second to import
+
     predicted, measured = np.array(readings).T
     nearest = np.where(predicted > 0, measured, np.inf).argmin()
     by_ratio = budget_ms * max(predicted[nearest], 0.0) / measured[nearest]
-    rows, columns = np.triu_indices(len(readings), 1)
-    apart = predicted[rows] != predicted[columns]
-    rows, columns = rows[apart], columns[apart]
-    if not len(rows):
+    if np.ptp(predicted) == 0:
         return float(by_ratio)
-    slope = np.median((measured[rows] - measured[columns]) / (predicted[rows] - predicted[columns]))
-    if slope <= 0:
-        return float(by_ratio)
-    return float(min(by_ratio, (budget_ms - np.median(measured - slope * predicted)) / slope))
+    line = theilslopes(measured, predicted, method="joint")
+    return float(by_ratio if line.slope <= 0 else min(by_ratio, (budget_ms - line.intercept) / line.slope))
 
 
 def neighbours(
