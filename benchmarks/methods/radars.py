@@ -52,7 +52,7 @@ from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import in_order, load_dataset
 from unas_hw.latency_model import LatencyModel
-from unas_hw.memory import StepPeak, measure, resident
+from unas_hw.memory import StepPeak, measure
 from unas_hw.meter import TableMeter
 from unas_hw.methods.radars.footprint import Reach, narrowed
 from unas_hw.methods.radars.job import MEASURED, MODE, SUBSPACE, Steps, free, prune_space, radars_of, within
@@ -117,7 +117,7 @@ def plain_dnas(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
     one_network = measure(alone.rehearse(), alone.supernet, MODE, steps=MEASURED)
     del alone
     free()
-    libraries = resident("VmRSS")
+    libraries = StepPeak("cpu").now()
     unas = unas_of(prepared)
     cost = measure(unas.rehearse(), unas.supernet, MODE, steps=MEASURED)
     generator = torch.Generator().manual_seed(0)
