@@ -34,14 +34,7 @@ TURBO = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        section: ``works``, ``missing`` or ``disturbs``.
-        name: What it is.
-        what: How it is.
-        mend: What to type; empty where all is well.
-    """
+    """One thing that was looked at: what it is, how it is, and what to type, which is empty where all is well."""
 
     section: Literal["works", "missing", "disturbs"]
     name: str

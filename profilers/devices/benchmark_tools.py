@@ -51,11 +51,7 @@ class ToolTiming:
 
 
 class Tool(ABC):
-    """A benchmark tool on the device.
-
-    Args:
-        binary: Its path there.
-    """
+    """A benchmark tool on the device; ``binary`` is its path there."""
 
     name: ClassVar[str]
     suffix: ClassVar[str]
@@ -172,9 +168,7 @@ class NcnnBenchmark(Tool):
 class OnnxRuntimeBenchmark(Tool):
     """ONNX Runtime's ``onnxruntime_perf_test``, with inputs that it makes up; it warms up by one run.
 
-    Args:
-        binary: Its path on the device.
-        provider: The execution provider, as ``-e`` takes it: ``cpu``, ``xnnpack``, ``nnapi``, ``qnn``.
+    ``provider`` is the execution provider, as ``-e`` takes it: ``cpu``, ``xnnpack``, ``nnapi``, ``qnn``.
     """
 
     name = "onnxruntime_perf_test"

@@ -22,26 +22,19 @@ MOST = 2_000_000
 
 
 def scale_of(readings: Sequence[tuple[float, float]]) -> float:
-    """What the table has to be multiplied by: the median of ``measured_ms / predicted_ms`` over these pairs.
+    """What the table has to be multiplied by: the median of the ratios of ``(predicted_ms, measured_ms)`` of artifacts.
 
     Without those that are predicted to take nothing, as a wrong table may say; 1 where it says so of all.
-
-    Args:
-        readings: ``(predicted_ms, measured_ms)`` of every artifact that was measured.
     """
     ratios = [measured_ms / predicted_ms for predicted_ms, measured_ms in readings if predicted_ms > 0]
     return float(np.median(ratios)) if ratios else 1.0
 
 
 def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
-    """What predictions have to be below for measurements to be below the budget.
+    """What predictions have to be below for measurements to be below the budget, which is below all that was measured.
 
     By the ratio of the reading that is nearest to the budget; a table may be wrong by more than a factor, so not above
     where the line through all readings (Theil and Sen's: one that is off does not move it) meets the budget.
-
-    Args:
-        budget_ms: Below all that was measured.
-        readings: As in ``scale_of``.
     """
     from scipy.stats import theilslopes  # takes a second to import
 

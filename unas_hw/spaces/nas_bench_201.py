@@ -183,9 +183,7 @@ class _MixedCell(nn.Module):
         self.edges = [MixedOp([stage[op].build() if op in stage else others[op]() for op in OPS]) for _ in EDGES]
         for edge, mixed in enumerate(self.edges):
             self.add_module(str(edge), mixed)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                make_constant(module)
+        make_constant(self)
 
     def forward(self, x: Tensor, path: Path) -> Tensor:
         edges = range(len(EDGES)) if isinstance(path, Tensor) else _live_edges(path)
