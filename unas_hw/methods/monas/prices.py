@@ -26,7 +26,7 @@ WINDOW_S = 1.0
 
 @final
 class Prices:
-    """What children cost, by the table and by arithmetic; ``cost`` is what stands beside the accuracy, with its range."""
+    """What children cost, by the table and by arithmetic; ``cost`` stands beside the accuracy, with its range."""
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
