@@ -38,11 +38,7 @@ def is_packed(data: bytes) -> bool:
 
 
 def unpack(data: bytes, name: str) -> bytes:
-    """The plain file of a packed table.
-
-    Args:
-        data: Of the packed one.
-        name: For messages.
+    """The plain file of a packed table, which messages call ``name``.
 
     Raises:
         DamagedTableError: If it is cut off, too large, no table, or not what its hash says.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError
+from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from profilers.profiler import Profiler
@@ -61,11 +60,7 @@ def find_runtime(name: str, device: str | None = None, *, runs_here: bool = True
     """
     base, *options = name.split("+")
     if base not in RUNTIMES:
-        near = get_close_matches(base, RUNTIMES)
-        raise UnknownNameError(
-            f"no runtime is called {base!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(RUNTIMES)}",
-        )
+        raise UnknownNameError(f"no runtime is called {base!r}", mend=did_you_mean(base, RUNTIMES))
     runtime: Runtime = _import(RUNTIMES[base].target)(*options)
     if device and device not in runtime.devices:
         raise UnknownNameError(
@@ -143,11 +138,7 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
         profiler = added[scheme].load()(rest, threads)
         return profiler
     names = ("cpu", "gpu", "ssh://HOST", "adb://SERIAL", *SIMULATED, *booked, *added)
-    near = get_close_matches(device, names)
-    raise UnknownNameError(
-        f"no device is called {device!r}",
-        mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}",
-    )
+    raise UnknownNameError(f"no device is called {device!r}", mend=did_you_mean(device, names))
 
 
 def added_devices() -> dict[str, metadata.EntryPoint]:

@@ -224,13 +224,11 @@ def upper_bound_ms(samples_ms: Sequence[float] | Floats, percent: float, confide
     The r-th smallest of n samples is above the percentile p with probability ``P(Binomial(n, p) < r)``. Infinity where
     not even the largest sample is enough: ``samples_needed`` says how many are.
     """
-    ordered, n, p = np.sort(np.asarray(samples_ms)), len(samples_ms), percent / 100
-    below = 0.0
-    for rank in range(n):
-        below += math.comb(n, rank) * p**rank * (1 - p) ** (n - rank)
-        if below >= confidence:
-            return float(ordered[rank])
-    return math.inf
+    from scipy.special import bdtr  # the distribution function of the binomial
+
+    ordered, n = np.sort(np.asarray(samples_ms)), len(samples_ms)
+    rank = int(np.searchsorted(bdtr(np.arange(n), n, percent / 100), confidence))
+    return float(ordered[rank]) if rank < n else math.inf
 
 
 def samples_needed(percent: float, confidence: float) -> int:

@@ -6,24 +6,23 @@ PyTorch has allocated at once on a GPU.
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, final
 
 import torch
 from torch import nn
 
+from profilers.agent import machine
+from profilers.agent.machine import give_back as give_back
 from profilers.units import format_bytes
 from unas_hw.errors import MemoryBudgetError
 from unas_hw.supernet import Supernet
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path(machine.CLEAR)
 STEPS = 3
 """Of which the first allocates what the optimisers keep, and the fastest is what a step takes."""
 
@@ -47,37 +46,24 @@ class StepPeak:
     def __enter__(self) -> Self:
         gc.collect()
         if self.device.type == "cpu":
-            give_back()
-            CLEAR.write_text("5", encoding="ascii")  # man 5 proc: the peak becomes what is resident now
+            machine.resident_bytes()
         else:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing is to be undone."""
 
     def bytes(self) -> int:
         """The peak so far."""
-        return resident("VmHWM") if self.device.type == "cpu" else torch.cuda.max_memory_allocated(self.device)
+        on_cpu = self.device.type == "cpu"
+        return machine.peak_bytes() or 0 if on_cpu else torch.cuda.max_memory_allocated(self.device)
 
     def now(self) -> int:
         """What is in use."""
-        return resident("VmRSS") if self.device.type == "cpu" else torch.cuda.memory_allocated(self.device)
-
-
-def give_back() -> None:
-    """Freed memory that the C library keeps for later goes back to the system, where the library can do that."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def resident(field: str) -> int:
-    """Bytes of a line of ``/proc/self/status``."""
-    match = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    assert match is not None
-    return int(match[1]) * 1024
+        on_cpu = self.device.type == "cpu"
+        return machine.status_bytes("VmRSS") or 0 if on_cpu else torch.cuda.memory_allocated(self.device)
 
 
 @final

@@ -18,13 +18,7 @@ from profilers.registry import find_runtime
 
 
 class ProcessProfiler(AgentProfiler):
-    """Its agent is a process of this machine, pinned to as many cores as there are threads.
-
-    Args:
-        runtime: As in ``find_runtime``.
-        threads: Threads of an operation.
-        kind: Of device, ``cpu`` or ``gpu``.
-    """
+    """Its agent is a process of this machine, pinned to as many cores as there are threads; for ``cpu`` or ``gpu``."""
 
     def __init__(self, runtime: str, threads: int, kind: str) -> None:
         super().__init__()

@@ -160,12 +160,9 @@ class Augmentation:
     steps: tuple[Step, ...] = ()
 
     def __call__(self, images: Tensor, generator: torch.Generator, form: Form | None = None) -> Tensor:
-        """Changed copies of images.
+        """Changed copies of images ``(N, C, H, W)``, by a generator on the CPU.
 
-        Args:
-            images: ``(N, C, H, W)``.
-            generator: On the CPU.
-            form: ``Split.form`` of the images; None if they are pixels in [0, 1].
+        ``form`` is ``Split.form`` of the images; None if they are pixels in [0, 1].
         """
         for step in self.steps:
             images = step(images, generator, form)

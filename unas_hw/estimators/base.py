@@ -68,6 +68,15 @@ class Estimator(ABC):
         assert not state
 
 
+class Relaxed(Estimator):
+    """``grad L`` of whatever ``relaxation`` gives, which is biased; a pass of the relaxed network and nothing else."""
+
+    needs = frozenset({"relaxed"})
+
+    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
+        return term.relaxed(sample).mean()
+
+
 def exact_gradient(distribution: ArchitectureDistribution, cost: Callable[[Tensor], Tensor]) -> Tensor:
     """``(G, K)`` gradient of ``E[cost(z)]`` by enumeration, for spaces small enough; what estimators are held to.
 

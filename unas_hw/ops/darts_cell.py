@@ -37,8 +37,7 @@ def strided_stem(in_channels: int, width: int) -> nn.Module:
 def live_layers(used: Sequence[frozenset[int]]) -> frozenset[int]:
     """Numbers of the layers whose output reaches the network's; -2 and -1 are what the first layer takes.
 
-    Args:
-        used: Per layer, which of its two inputs its cell uses.
+    ``used`` says per layer which of its two inputs its cell uses.
     """
     live = {len(used) - 1}
     for layer in reversed(range(len(used))):
@@ -124,13 +123,10 @@ def connect(
     cell: Callable[[int], Cell],
     head: nn.Module,
 ) -> CellNetwork:
-    """The network of the live layers.
+    """The network of the live layers, each with the cell that ``cell`` makes for it.
 
-    Args:
-        stems: As in ``run_layers``; the second is left out where nothing takes its output.
-        used: Per layer, which of its two inputs its cell uses.
-        cell: Makes that of a layer, with these inputs.
-        head: Makes logits.
+    ``used`` says per layer which of its two inputs its cell uses; ``stems`` are as in ``run_layers``, the second left
+    out where nothing takes its output.
     """
     live = live_layers(used)
     cells = {layer: cell(layer) for layer in range(len(used)) if layer in live}

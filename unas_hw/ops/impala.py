@@ -185,13 +185,7 @@ class Head(nn.Module):
 
 @final
 class Policy(nn.Module):
-    """The macro: stages of a convolution, a pooling and two cells, then the head.
-
-    Args:
-        stages: ``stage`` of each.
-        cells: Two of each.
-        head: After the last.
-    """
+    """The macro: stages of a convolution, a pooling and two cells, then the head."""
 
     def __init__(self, stages: Sequence[nn.Module], cells: Sequence[Sequence[nn.Module]], head: Head) -> None:
         super().__init__()

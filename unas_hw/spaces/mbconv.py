@@ -44,18 +44,15 @@ class Layout:
     separate_pooling: bool = False
 
 
+def _stages(*stages: tuple[int, int, int]) -> tuple[Stage, ...]:
+    return tuple(Stage(*each) for each in stages)
+
+
 UNAS = Layout(
     stem_width=40,
     stem_stride=2,
     first_width=24,
-    stages=(
-        Stage(32, 4, 2),
-        Stage(56, 4, 2),
-        Stage(112, 4, 2),
-        Stage(128, 4, 1),
-        Stage(256, 4, 2),
-        Stage(432, 1, 1),
-    ),
+    stages=_stages((32, 4, 2), (56, 4, 2), (112, 4, 2), (128, 4, 1), (256, 4, 2), (432, 1, 1)),
     head_width=1728,
 )
 
@@ -63,14 +60,7 @@ MOBILE = Layout(
     stem_width=32,
     stem_stride=2,
     first_width=16,
-    stages=(
-        Stage(24, 4, 2),
-        Stage(40, 4, 2),
-        Stage(80, 4, 2),
-        Stage(96, 4, 1),
-        Stage(192, 4, 2),
-        Stage(320, 1, 1),
-    ),
+    stages=_stages((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1)),
     head_width=1280,
     separate_pooling=True,
 )
@@ -82,7 +72,7 @@ def small_layout(image_size: int) -> Layout:
         stem_width=16,
         stem_stride=2 if image_size > 32 else 1,
         first_width=16,
-        stages=(Stage(24, 3, 2 if image_size > 16 else 1), Stage(32, 3, 2), Stage(64, 3, 2)),
+        stages=_stages((24, 3, 2 if image_size > 16 else 1), (32, 3, 2), (64, 3, 2)),
         head_width=256,
     )
 

@@ -158,12 +158,7 @@ class Subspace(SearchSpace):
 
 @final
 class SubspaceSupernet(Supernet):
-    """The whole's supernet, run along paths of a subspace.
-
-    Args:
-        base: Without what the subspace has given up.
-        space: The subspace.
-    """
+    """The whole's supernet, without what the subspace has given up, run along paths of the subspace."""
 
     def __init__(self, base: Supernet, space: Subspace) -> None:
         super().__init__()

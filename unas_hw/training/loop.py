@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from unas_hw.data import Augmentation, Split, batches
 from unas_hw.errors import RunError
 from unas_hw.ops.drop_path import DropPath, set_drop_path
-from unas_hw.optimizer_state import from_tensors, to_tensors
+from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.runs import Run
 from unas_hw.training.auxiliary import WithAuxiliary, takes_auxiliary
 from unas_hw.training.average import Average
@@ -171,13 +171,10 @@ class _Training:
         return named | to_tensors(self.optimizer, "w")
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[2:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
-
         for name, module in self._modules().items():
-            module.load_state_dict(part(name))
+            module.load_state_dict(under(tensors, name))
         if self.average:
-            self.average.load(part("e"))
+            self.average.load(under(tensors, "e"))
         from_tensors(self.optimizer, "w", tensors)
 
 

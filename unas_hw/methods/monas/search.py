@@ -32,12 +32,7 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Batch:
-    """Networks that the controller asks for.
-
-    Attributes:
-        paths: Their choices.
-        weights: a of each.
-    """
+    """Networks that the controller asks for, by their choices, and the weight a of each."""
 
     paths: tuple[Path, ...]
     weights: Tensor
@@ -84,11 +79,7 @@ class MonasSearch:
         return len(self.known) >= self.config.children or self.stalled >= STALLED
 
     def resume(self, children: Sequence[tuple[int, Child]]) -> None:
-        """Goes back to the last checkpoint, if there is one.
-
-        Args:
-            children: All that were ever finished, with the number of the batch that first asked for each.
-        """
+        """Goes back to the last checkpoint, if there is one; all children ever finished, each with its batch, are told."""
         saved = self.run.load_tensors(CHECKPOINT) if self.run else None
         if saved is None:
             return
@@ -137,12 +128,7 @@ class MonasSearch:
         return Batch(tuple(tuple(drawn[row].tolist()) for row in chosen.values()), weights[list(chosen)])
 
     def learn(self, batch: Batch, children: Sequence[Child]) -> None:
-        """Teaches the controller what the networks of the last proposal are worth, and saves.
-
-        Args:
-            batch: Of ``propose``.
-            children: One for each of its networks.
-        """
+        """Teaches the controller what the networks of the last proposal are worth, one child for each, and saves."""
         self.stalled = 0 if self._take(children) else self.stalled + 1
         if batch.paths:
             condition = batch.weights[:, None] if self.swept else None
