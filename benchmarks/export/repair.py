@@ -29,9 +29,10 @@ from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.profile import profile, space_for
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
+from unas_hw.methods.unas.checkpoint import CHECKPOINT
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import described, fine_tuned, limits_kept
-from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.network import save_network
 from unas_hw.progress import finish
 from unas_hw.runs import RUNS, Run

@@ -44,8 +44,9 @@ from unas_hw.data.pixels import Memory
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
 from unas_hw.methods.registry import configured
+from unas_hw.methods.unas.checkpoint import CHECKPOINT
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.optimizer_state import under
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace

@@ -21,8 +21,8 @@ from unas_hw.methods.radars.job import STEPS, SUBSPACE
 from unas_hw.methods.radars.pruners import DRAWS
 from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsConfig
 from unas_hw.methods.registry import configured
+from unas_hw.methods.unas.checkpoint import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.network import load_network
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Step, finish

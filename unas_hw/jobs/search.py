@@ -116,7 +116,7 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         "budget": settings.budget,
         "budget_ms": budget.in_ms,
     }
-    constraints = constraints_of(settings.limits, space, table, settings.unas.multiplier_rate)
+    constraints = constraints_of(settings.limits, space, table)
     unmet = [each for each in constraints if each.resource.range[0] > each.limit]
     if smallest_ms > budget.in_ms or unmet:
         return {

@@ -18,9 +18,10 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
 from unas_hw.methods.pruning.settings import METHOD
 from unas_hw.methods.radars.job import SUBSPACE
+from unas_hw.methods.unas.checkpoint import CHECKPOINT
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import described, fine_tuned, limits_kept
-from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.network import BEFORE, WEIGHTS, inherit, load_network, recalibrate, save_network
 from unas_hw.progress import Job, Step
 from unas_hw.repair.neighbours import aim_ms, neighbours, scale_of
@@ -311,7 +312,7 @@ def searched(context: Context, budget_ms: float) -> UnasSearch:
     told = {each.name: config[each.name] for each in fields(UnasConfig) if each.name in config}
     unas_config = UnasConfig(**told)
     model = LatencyModel(priced, context.table, config["percentile"])
-    limits = constraints_of(config.get("limits", {}), space, context.table, unas_config.multiplier_rate)
+    limits = constraints_of(config.get("limits", {}), space, context.table)
     unas = UnasSearch(space, model, TableMeter(model), context.data, budget_ms, unas_config, context.run, limits)
     unas.resume()
     return unas

@@ -17,9 +17,9 @@ from unas_hw.memory import Mode, StepCost, StepPeak, give_back, measure
 from unas_hw.methods.radars.footprint import Footprint, Numbers, Rank, Reach, narrowed, sizes_of
 from unas_hw.methods.radars.pruners import DRAWS
 from unas_hw.methods.radars.search import CHECKPOINT, RadarsConfig, RadarsSearch, by_worth
+from unas_hw.methods.unas.checkpoint import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.methods.unas.job import search_unas, unas_of
 from unas_hw.methods.unas.memory_fit import MEMORY
-from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
@@ -81,7 +81,7 @@ def within(prepared: Prepared, kept: Kept) -> Prepared:
     space = Subspace(prepared.whole, kept)
     priced = space if prepared.model.space is prepared.whole else Subspace(prepared.model.space, kept)
     settings = prepared.settings
-    limits = constraints_of(settings.limits, space, prepared.table, settings.unas.multiplier_rate)
+    limits = constraints_of(settings.limits, space, prepared.table)
     model = LatencyModel(priced, prepared.table, prepared.budget.percentile)
     return replace(prepared, space=space, model=model, constraints=limits)
 
