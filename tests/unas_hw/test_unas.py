@@ -20,11 +20,11 @@ from unas_hw.data import Dataset
 from unas_hw.errors import EstimatorError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
-from unas_hw.methods.unas.checkpoint import CHECKPOINT
 from unas_hw.methods.unas.config import UnasConfig, published_imagenet_mbconv
 from unas_hw.methods.unas.metrics import METRICS, valid_logits
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.runs import RUNS, Run
+from unas_hw.search.run_folder import CHECKPOINT
 from unas_hw.spaces.chain import ChainSpace
 
 CONFIG = UnasConfig(warmup_epochs=1, epochs=3, batch_size=24, gap_weight=0, weights_from="relaxed", measure_every=2)

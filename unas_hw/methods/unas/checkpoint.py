@@ -14,8 +14,7 @@ from unas_hw.estimators import Estimator
 from unas_hw.estimators.diagnostics import BranchStatistics
 from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.runs import Run
-
-CHECKPOINT = "checkpoint.safetensors"
+from unas_hw.search.run_folder import CHECKPOINT
 
 
 @final
