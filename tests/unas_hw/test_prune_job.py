@@ -27,9 +27,9 @@ from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.meter import Meter, Reading
 from unas_hw.methods.pruning import job as jobs_prune
+from unas_hw.methods.pruning.config import PruneSettings, limit_of
 from unas_hw.methods.pruning.job import prune
 from unas_hw.methods.pruning.search import CHECKPOINT, METRICS, PruneConfig
-from unas_hw.methods.pruning.settings import PruneSettings, limit_of
 from unas_hw.methods.pruning.table import grid_of, sub_networks
 from unas_hw.network import load_network
 from unas_hw.progress import finish

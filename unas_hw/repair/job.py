@@ -15,7 +15,7 @@ from torch import nn
 from profilers.units import format_ms
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
-from unas_hw.methods.pruning.settings import METHOD
+from unas_hw.methods.pruning.config import METHOD
 from unas_hw.methods.registry import methods
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned

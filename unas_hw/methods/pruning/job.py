@@ -18,9 +18,9 @@ from profilers.units import format_ms
 from unas_hw.budget import UNBOUND, Budget, format_limit
 from unas_hw.data import Dataset, load_dataset
 from unas_hw.meter import Meter, Reading, enough_for
+from unas_hw.methods.pruning.config import PruneSettings, config_of, limit_of, read_budgets, run_path
 from unas_hw.methods.pruning.masks import Masks, Widths, everything, smallest
 from unas_hw.methods.pruning.search import USED, PruneSearch, discretise
-from unas_hw.methods.pruning.settings import PruneSettings, config_of, limit_of, read_budgets, run_path
 from unas_hw.methods.pruning.shapes import Arithmetic, Limit
 from unas_hw.methods.pruning.table import architecture_of, latency_of_shapes, table_for
 from unas_hw.network import recalibrate, save_network
