@@ -1,26 +1,87 @@
-"""What a pruning is told, the budgets in it, and the run folder that this names."""
+"""What a pruning is told. Nothing here imports PyTorch: the help of ``unas-hw prune`` is made of it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from latency_tables.home import ANY, Target
-from latency_tables.table import LatencyTable
-from unas_hw.budget import CONFIDENCE, Budget, parse_limit
-from unas_hw.data import DIGITS
-from unas_hw.errors import BudgetError
-from unas_hw.methods.pruning.search import PruneConfig
-from unas_hw.runs import RUNS
-from unas_hw.search.published import Proxy
-from unas_hw.search.run_folder import config_of_all, numbered
-from unas_hw.training import Hardware
+from unas_hw.budget import CONFIDENCE
+from unas_hw.settings import check, setting
+
+if TYPE_CHECKING:
+    from latency_tables.home import Target
+    from unas_hw.training import Hardware
 
 METHOD = "prune"
-_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """Hyper-parameters. Defaults suit minutes on a CPU."""
+
+    epochs: int = setting(24, "Epochs of training masks and weights together.", low=1)
+    resample_every: int = setting(4, "Epochs after which weights begin anew.", low=1)
+    warm_share: float = setting(
+        0.25,
+        "Share of such a round in which only weights learn: gradients of what nobody trained mean nothing.",
+        low=0,
+        high=0.99,
+    )
+    batch_size: int = setting(64, "Images a step.", low=2)
+    w_lr: float = setting(4e-3, "Learning rate of the weights, by AdamW.", low=0)
+    w_decay: float = setting(1e-2, "Weight decay.", low=0)
+    w_clip: float = setting(5.0, "Largest norm of the weights' gradient.", low=1e-6)
+    travel: float = setting(
+        4.0, "How far Adam could move theta in all steps together; its rate follows from that.", low=0
+    )
+    start: float = setting(1.0, "Of theta at first: start * (1 + U(-spread, spread)).", low=1e-3)
+    spread: float = setting(1.0, "See start.", low=0, high=1)
+    low: float = setting(0.1, "Temperature forward at first, falling geometrically ...", low=1e-6, high=10)
+    low_end: float = setting(1e-6, "... to this.", low=1e-9, high=10)
+    high: float = setting(1.0, "Temperature backward.", low=1e-3, high=100)
+    dither: float = setting(
+        1.0,
+        "Logistic noise forward, in times high, falling linearly to none: units that are off are tried.",
+        low=0,
+        high=10,
+    )
+    ramp: float = setting(
+        0.6,
+        "Share of the epochs in which what is aimed at falls from the whole network to the budget: what is given up "
+        "in a hurry is given up in whole layers.",
+        low=0,
+        high=1,
+    )
+    multiplier: float = setting(0.0, "Weight lambda of each complexity at first.", low=0)
+    ascent: float = setting(
+        300.0, "Of lambda in all steps together, for a relative excess of 1; 0 keeps lambda as it is.", low=0
+    )
+    multiple: int | None = setting(
+        None,
+        "Channels that are kept or given up together; by default 8, as runtimes compute them.",
+        low=1,
+        high=1024,
+    )
+    finetune_epochs: int = setting(
+        8, "Of the network that was found, with the weights that it is carried along with.", low=0
+    )
+    seed: int = setting(0, "Of everything random.")
+
+    def __post_init__(self) -> None:
+        check(METHOD, self)
+
+
+def _any_target() -> Target:
+    from latency_tables.home import ANY
+
+    return ANY
+
+
+def _plain_hardware() -> Hardware:
+    from unas_hw.training import Hardware
+
+    return Hardware()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +95,7 @@ class PruneSettings:
         confidence: With which the network has to be within the latency budget.
         dataset, image_size, batch: As in ``SearchSettings``.
         table: Path or name; by default the one for this network, made where there is none.
-        target: Device, runtime, threads and precision.
+        target: Device, runtime, threads and precision; any by default.
         run: Name of the run folder; by default made of the settings.
         carry: Whether the network keeps the weights that were trained beside the masks last, and is fine-tuned.
         config: Hyper-parameters.
@@ -46,54 +107,13 @@ class PruneSettings:
     budget: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     confidence: float = CONFIDENCE
-    dataset: str = DIGITS
+    dataset: str = "digits"
     image_size: int | None = None
     batch: int = 1
     table: str | None = None
-    target: Target = ANY
+    target: Target = field(default_factory=_any_target)
     run: str | None = None
     carry: bool = True
     config: PruneConfig = field(default_factory=PruneConfig)
-    hardware: Hardware = field(default_factory=Hardware)
+    hardware: Hardware = field(default_factory=_plain_hardware)
     told: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_budgets(settings: PruneSettings) -> Budget | None:
-    """The latency budget; raises ``BudgetError`` where there is no budget at all, or one cannot be read."""
-    if settings.budget is None and not settings.limits:
-        raise BudgetError("there is no budget", mend="add --latency-budget, --macs-budget or --params-budget, as 50%")
-    for name, text in settings.limits.items():
-        limit_of(name, text, 1.0)
-    return None if settings.budget is None else Budget.parse(settings.budget, settings.confidence)
-
-
-def limit_of(name: str, text: str, whole: float) -> float:
-    """``20M``, or ``50%`` of what the whole network has; raises ``BudgetError``."""
-    if (share := _SHARE.fullmatch(text)) is None:
-        return parse_limit(name, text)
-    if not 0 < float(share[1]) <= 100:
-        raise BudgetError(f"{text!r} is not between 0% and 100%", mend=f"write --{name}-budget 50%")
-    return whole * float(share[1]) / 100
-
-
-def config_of(settings: PruneSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
-    """What lies in the run folder as ``config.json``: a run with another is another run."""
-    return {
-        **config_of_all(settings, setting, table, budget),
-        "method": METHOD,
-        "carry_weights": settings.carry,
-        "seed": settings.config.seed,
-        METHOD: asdict(settings.config),
-    }
-
-
-def run_path(settings: PruneSettings, name: str, config: dict[str, Any], table: LatencyTable) -> Path:
-    """The folder of a run that prunes the space of that name."""
-    if settings.run is not None:
-        return RUNS / settings.run
-    budgets = [] if settings.budget is None else [settings.budget]
-    budgets += [f"{name}{text}" for name, text in settings.limits.items()]
-    device = str(table.header["device"]).partition("?")[0]
-    image = "x".join(map(str, config["input_shape"]))
-    named = f"{METHOD}-{name}@{image}-{Path(config['dataset']).stem}-{device}-{'-'.join(budgets)}-s{config['seed']}"
-    return numbered(re.sub(r"[^\w.@=-]+", "-", named.replace("%", "pct")), config)
