@@ -22,12 +22,12 @@ from unas_hw.methods.radars.job import STEPS
 from unas_hw.methods.radars.pruners import DRAWS
 from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.network import load_network
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Step, finish
 from unas_hw.repair.job import searched
 from unas_hw.runs import Run
+from unas_hw.search.run_folder import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.search.run_folder import SUBSPACE
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
