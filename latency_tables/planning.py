@@ -64,12 +64,8 @@ def estimate(
 ) -> Estimate:
     """How long the plan takes, by measuring three of its operations for a moment.
 
-    Args:
-        path: Of the table, which need not be there yet.
-        plan: What it is to have.
-        profiler: Open.
-        rule: When a row is good enough.
-        useful: How much each key adds to what the table is worth; the order of the plan by default.
+    The table at ``path`` need not be there yet; ``useful`` says how much each key adds to what it is worth, by default
+    in the order of the plan.
     """
     have = counts(LatencyTable.load(path)) if path.is_file() and path.stat().st_size else {}
     convert_s, sample_s = _probe(plan, profiler, rule)

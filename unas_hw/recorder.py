@@ -10,14 +10,9 @@ from torch import Tensor, fx, nn
 
 
 class Recorder(fx.Tracer):
-    """Runs every node on the example while it traces.
+    """Runs every node on the example while it traces; other arguments than the first have their defaults.
 
-    Args:
-        example: Of the network's input; other arguments have their defaults.
-
-    Attributes:
-        values: What each node gave.
-        runs: Whether a node is being run now, in which nothing is traced.
+    ``values`` are what each node gave. While one is being run (``runs``) nothing is traced.
     """
 
     proxy_buffer_attributes = True

@@ -113,9 +113,10 @@ class Importer(ABC):
     def entries(self, source: Source) -> list[Entry]:
         """Every row of the file; raises ``ImportFileError`` for one that cannot be a latency."""
 
-    @abstractmethod
     def unit(self, source: Source) -> str | None:
         """One of ``UNITS`` where the file or its format says it; None where it cannot be known."""
+        del source
+        return None
 
     def values(self, source: Source) -> list[Value]:
         """Every row in milliseconds, under keys that are all different.

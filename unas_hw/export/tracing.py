@@ -19,11 +19,9 @@ _LEFT_OUT = (nn.Identity, nn.modules.dropout._DropoutNd)
 
 
 def trace(network: nn.Module, example: Tensor) -> fx.Graph:
-    """Its nodes, without what does nothing in evaluation mode, such as dropout.
+    """The nodes of a network in evaluation mode, without what does nothing there, such as dropout.
 
-    Args:
-        network: In evaluation mode.
-        example: Of its input, with another number of images than where the graph is tried.
+    The example has another number of images than where the graph is tried.
 
     Raises:
         ExportError: If it decides by values or by the number of images, or does not take one tensor and give one.
