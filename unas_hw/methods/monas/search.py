@@ -141,7 +141,7 @@ class MonasSearch:
         return len(self.known) >= self.config.children or self.stalled >= STALLED
 
     def resume(self, children: Sequence[tuple[int, Child]]) -> None:
-        """Goes back to the last checkpoint, if there is one; all children ever finished, each with its batch, are told."""
+        """Goes back to the last checkpoint, with all children that were ever finished, each with its batch."""
         saved = self.run.load_tensors(CHECKPOINT) if self.run else None
         if saved is None:
             return
