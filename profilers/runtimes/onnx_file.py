@@ -28,7 +28,6 @@ BFLOAT16_OPSET = 22
 """The first in which convolutions and pooling are defined in bfloat16."""
 NEW_EXPORTER_OPSET = 18
 """Asked for an older one, the new exporter leaves this without a word; the old one writes what is asked for."""
-OLDEST_OPSET = 11
 ANY_BATCH = (1, 1024)
 
 

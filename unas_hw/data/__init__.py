@@ -14,7 +14,6 @@ from unas_hw.data.augment import published as published
 from unas_hw.data.batches import Batch as Batch
 from unas_hw.data.batches import Batches as Batches
 from unas_hw.data.batches import batches as batches
-from unas_hw.data.batches import cycle as cycle
 from unas_hw.data.batches import in_order as in_order
 from unas_hw.data.dataset import CACHE_BYTES, Source, divide
 from unas_hw.data.dataset import Dataset as Dataset

@@ -112,24 +112,6 @@ def batches(
     return Batches(split.on(device), parts, augmentation=augmentation, seed=seed, prefetch=prefetch)
 
 
-def cycle(
-    split: Split,
-    size: int,
-    generator: torch.Generator,
-    augmentation: Augmentation | None = None,
-    prefetch: bool = False,
-    device: torch.device | str | None = None,
-) -> Iterator[Batch]:
-    """Batches without end: epoch after epoch, each in an order of its own. Draws one seed, here."""
-    own = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator)))
-
-    def epochs() -> Iterator[Batch]:
-        while True:
-            yield from batches(split, size, own, augmentation, prefetch, device)
-
-    return epochs()
-
-
 def in_order(split: Split, size: int, prefetch: bool = False, device: torch.device | str | None = None) -> Batches:
     """All images as they come, to evaluate; the last batch may be smaller."""
     return Batches(split.on(device), torch.arange(len(split)).split(size), prefetch=prefetch)

@@ -12,21 +12,9 @@ from profilers.agent.engines.tensorrt_build import library, parsed
 TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
 """The project's names, which are PyTorch's, of the library's."""
 
-WORDS = {
-    "fp32": "float32",
-    "float": "float32",
-    "float32": "float32",
-    "fp16": "float16",
-    "half": "float16",
-    "float16": "float16",
-    "bf16": "bfloat16",
-    "bfloat16": "bfloat16",
-    "fp8": "float8",
-    "int8": "int8",
-    "int32": "int32",
-    "int64": "int64",
-    "bool": "bool",
-}
+_SHORT = {"float32": "fp32 float", "float16": "fp16 half", "bfloat16": "bf16", "float8": "fp8"}
+WORDS = {word: name for name, words in _SHORT.items() for word in (name, *words.split())}
+WORDS.update({name: name for name in ("int8", "int32", "int64", "bool")})
 """The same, of words with which the inspector describes a tensor, which differ from version to version."""
 
 UNKNOWN = "unknown"
@@ -122,10 +110,8 @@ def _context(trt: Any, engine: Any) -> Any:
 
 def types_in(information: str) -> dict[str, dict[str, int]]:
     """As ``inspected_types``, of the inspector's JSON."""
-    for text in (
-        information,
-        re.sub(r',\s*"Metadata": ".*"(?=\s*[,}])', "", information),
-    ):  # its quotes are as they are
+    without = re.sub(r',\s*"Metadata": ".*"(?=\s*[,}])', "", information)  # whose quotes are as they are
+    for text in (information, without):
         try:
             layers = json.loads(text)["Layers"]
         except (ValueError, KeyError, TypeError):
