@@ -47,12 +47,10 @@ def _import(target: str) -> Any:
 
 
 def find_runtime(name: str, device: str | None = None, *, runs_here: bool = True) -> Runtime:
-    """The runtime of that name, such as ``onnxruntime`` or ``torch+compile``.
+    """The runtime of that name, with its options, such as ``onnxruntime`` or ``torch+compile``.
 
-    Args:
-        name: With its options.
-        device: The kind of device that it has to run on, ``cpu`` or ``gpu``.
-        runs_here: Else it only converts here, and its library is elsewhere.
+    It has to run on the kind of device, ``cpu`` or ``gpu``; unless ``runs_here`` it only converts here, and its library
+    is elsewhere.
 
     Raises:
         UnknownNameError: If there is none of that name, or it does not run on the device.

@@ -166,14 +166,8 @@ def fit(
     """The fastest mode that keeps the budget, and what was measured; the supernet is left in it.
 
     Modes are tried from the least memory on, as a process does not give back all it has had, until one exceeds the
-    budget. Those with fewer candidates are tried only if no other keeps it, from the most candidates on.
-
-    Args:
-        step: As for ``measure``.
-        supernet: That it runs.
-        budget_bytes: That the peak must not exceed.
-        sampled_paths: Whether fewer candidates may be run, which biases the estimator.
-        measured: Told of each mode.
+    budget. Those with fewer candidates (``sampled_paths``), which bias the estimator, are tried only if no other keeps
+    it, from the most candidates on. ``measured`` is told of each mode.
 
     Raises:
         MemoryBudgetError: If none keeps it, or nothing tells.

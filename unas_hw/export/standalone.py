@@ -122,10 +122,7 @@ def write_standalone(
 def run_standalone(path: Path, x: Array, *, python: str | None = None) -> Array:
     """The output of a standalone file in a process of its own in which nothing of ours can be imported.
 
-    Args:
-        path: Of the Python file; its weights are beside it.
-        x: Images, float32.
-        python: Its interpreter, with torch, safetensors and numpy; this one by default.
+    Images are float32; ``python`` is an interpreter with torch, safetensors and numpy, this one by default.
 
     Raises:
         ExportError: If it fails there, with the last line of what it said.

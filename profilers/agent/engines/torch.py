@@ -84,10 +84,7 @@ class TorchEngine(Engine):
 class CudaTorchEngine(TorchEngine):
     """One module on the first GPU that is visible.
 
-    Args:
-        path: Of the program.
-        precision: ``tf32`` rounds what matrix units multiply to 19 bits; ``float32`` does not.
-        options: As in ``load``.
+    ``tf32`` rounds what matrix units multiply to 19 bits; ``float32`` does not. Options are as in ``load``.
     """
 
     device = "cuda"
