@@ -92,13 +92,10 @@ class Source:
 
 
 class Importer(ABC):
-    """One format of published latency tables.
+    """One format of published latency tables, named as in ``--format``, with a line for lists.
 
-    Attributes:
-        name: As in ``--format``.
-        summary: One line for lists.
-        lacks: Kinds of operation that networks of this publisher run; those without any row are listed in the
-            header as ``not_priced``.
+    ``lacks`` are kinds of operation that networks of this publisher run; those without any row are listed in the header
+    as ``not_priced``.
     """
 
     name: ClassVar[str]

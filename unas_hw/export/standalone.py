@@ -88,12 +88,9 @@ def write_standalone(
 ) -> None:
     """Writes ``path`` and, beside it, ``.safetensors``: the network in evaluation mode, for any number of images.
 
-    Args:
-        network: Takes one tensor and returns one; left as it is.
-        shape: Of the input, batch first.
-        path: Of the Python file, which is imported by its name.
-        precision: Of the weights and inside; input and output are float32.
-        metadata: What the file says of itself, a line each.
+    The network takes one tensor and returns one, and is left as it is; the Python file is imported by its name, and
+    says the metadata of itself, a line each. The precision is that of the weights and inside; input and output are
+    float32.
 
     Raises:
         ExportError: If a layer cannot be written down, naming it, or gives other outputs when it is.

@@ -36,9 +36,6 @@ def parsed_types(path: str) -> dict[str, dict[str, int]]:
     although floats stand before it: quantise and dequantise nodes around it are how a file asks for that, and the
     builder fuses them.
 
-    Args:
-        path: Of the file.
-
     Returns:
         How many layers of a kind there are by type: ``{"CONVOLUTION": {"float16": 52}}``. Types are named as in
         ``load_engine``, TF32 is ``float32``. Constants do not compute.
@@ -72,10 +69,7 @@ def _is_from_int8(layer: Any) -> bool:
 
 
 def inspected_types(engine: Any) -> dict[str, dict[str, int]]:
-    """What an engine computes in, which needs the GPU that it is for.
-
-    Args:
-        engine: The library's.
+    """What an engine of the library computes in, which needs the GPU that it is for.
 
     Returns:
         As ``parsed_types``, where kinds of layers are those of the engine: ``{"CaskConvolution": {"int8": 20}}``. One

@@ -105,14 +105,7 @@ class MonasSearch:
     """The state of one search: the controller, and what is known.
 
     ``propose`` gives the same batch until ``learn`` was told of all of it: everything random follows from the seed and
-    the number of the batch.
-
-    Args:
-        space: What is searched.
-        reward: Of a child.
-        config: Settings.
-        seed: Of everything random.
-        run: Keeps a checkpoint after every batch; None keeps none.
+    the number of the batch. A run keeps a checkpoint after every batch.
 
     Attributes:
         batches: How many the controller has learnt from.
