@@ -9,8 +9,6 @@ from pathlib import Path
 from profilers.files import explained
 from unas_hw.data import cifar, digits, folder, hub, idx, named, npz
 from unas_hw.data.augment import Augmentation as Augmentation
-from unas_hw.data.augment import default_augmentation as default_augmentation
-from unas_hw.data.augment import published as published
 from unas_hw.data.batches import Batch as Batch
 from unas_hw.data.batches import Batches as Batches
 from unas_hw.data.batches import batches as batches
