@@ -228,16 +228,7 @@ def _scatter(logs: Sequence[_Log], common: _Log) -> float:
     own = np.array([(log.down + log.up) / 2 / _normal(CONFIDENCE) for log in known])
     quartile = NormalDist().inv_cdf(0.75)
 
-    def within(scatter: float) -> bool:
-        return bool(np.median(left**2 - quartile**2 * (own**2 + scatter**2)) <= 0)
-
-    low, high = 0.0, float(np.max(np.abs(left))) / quartile
-    if within(low):
-        return low
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if within(middle) else (middle, high)
-    return high
+    return math.sqrt(max(float(np.median((left / quartile) ** 2 - own**2)), 0.0))
 
 
 def _exp(log: float) -> float:

@@ -63,11 +63,8 @@ def _place(widths: Tensor, width: Tensor | float) -> tuple[int, Tensor | None]:
 
 @dataclass(frozen=True)
 class Part:
-    """An operation of a network that was measured as a whole.
-
-    Attributes:
-        ms: Of its row, interpolated.
-        inputs, weights: Millions of elements in its input, and of its learned numbers.
+    """An operation of a network that was measured as a whole: its row, interpolated, and millions of elements in its
+    input and of its learned numbers.
     """
 
     ms: float

@@ -10,7 +10,6 @@ from latency_tables import storage
 from latency_tables.errors import DamagedTableError
 from latency_tables.table import LatencyTable
 
-SUFFIX = ".jsonl.gz"
 FIELD = "content_sha256"
 """Of the header: SHA-256 of the table's file without this field, that is, of what ``unpack`` gives."""
 MAX_BYTES = 64 * 2**20

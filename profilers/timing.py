@@ -169,13 +169,8 @@ def _drifted(taken: Sequence[Sample], reading: Sample) -> bool:
 def machine_speed(keys: Sequence[str], samples_ms: Sequence[float]) -> Floats:
     """How slow the machine was at each sample: 1 is its median, 1.8 means everything took 1.8 times as long.
 
-    Args:
-        keys: What each sample is of, in the order in which they were taken.
-        samples_ms: The samples.
-
-    Returns:
-        One factor per sample. All ones where fewer than three keys were interleaved: nothing tells a slow
-        machine from a slow operation then.
+    ``keys`` say what each sample is of, in the order in which they were taken. All ones where fewer than three keys
+    were interleaved: nothing tells a slow machine from a slow operation then.
     """
     names = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     which = np.array([names[key] for key in keys])

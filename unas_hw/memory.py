@@ -96,12 +96,8 @@ class Mode:
 @final
 @dataclass(frozen=True)
 class StepCost:
-    """What a step took in one mode.
-
-    Attributes:
-        mode: The mode.
-        peak_bytes: Peak memory; where the step was given up, what it had taken until then.
-        seconds: Of the fastest step; None where it was given up.
+    """What a step took in one mode: its peak, or what it had taken until it was given up, and the seconds of the
+    fastest.
     """
 
     mode: Mode
@@ -118,12 +114,7 @@ class _TooMuchError(MemoryBudgetError):
 
 
 def modes(supernet: Supernet, *, sampled_paths: bool) -> list[Mode]:
-    """From the least memory to the most.
-
-    Args:
-        supernet: Of which the decisions count.
-        sampled_paths: Also those that run fewer candidates.
-    """
+    """From the least memory to the most; with ``sampled_paths`` also those that run fewer candidates."""
     widest = max((len(mixed.candidates) for mixed in supernet.mixed_ops()), default=1)
     fewer = [Mode(True, most) for most in range(2, widest)] if sampled_paths else []
     return [*fewer, Mode(recompute=True), Mode(recompute=False)]
@@ -134,13 +125,8 @@ def measure(
 ) -> StepCost:
     """Some steps in a mode, given up in the pass that exceeds the limit; the supernet stays in the mode.
 
-    Args:
-        step: A whole step with both optimisers, as the search does it. What it changes stays changed: hand in one of a
-            search that is thrown away.
-        supernet: That it runs.
-        mode: To run it in.
-        limit_bytes: Peak memory that is too much.
-        steps: To take the fastest of.
+    A step is one with both optimisers, as the search does it. What it changes stays changed: hand in one of a search
+    that is thrown away.
     """
     mode.apply(supernet)
     memory = StepPeak(next(supernet.parameters()).device)
@@ -180,14 +166,8 @@ def fit(
     """The fastest mode that keeps the budget, and what was measured; the supernet is left in it.
 
     Modes are tried from the least memory on, as a process does not give back all it has had, until one exceeds the
-    budget. Those with fewer candidates are tried only if no other keeps it, from the most candidates on.
-
-    Args:
-        step: As for ``measure``.
-        supernet: That it runs.
-        budget_bytes: That the peak must not exceed.
-        sampled_paths: Whether fewer candidates may be run, which biases the estimator.
-        measured: Told of each mode.
+    budget. Those with fewer candidates (``sampled_paths``), which bias the estimator, are tried only if no other keeps
+    it, from the most candidates on. ``measured`` is told of each mode.
 
     Raises:
         MemoryBudgetError: If none keeps it, or nothing tells.

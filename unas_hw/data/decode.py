@@ -102,9 +102,7 @@ def survey(name: str, count: int, open: Callable[[int], Stored]) -> tuple[int, i
 def kept(encoded: Encoded, files: Iterable[tuple[str, int, int]]) -> Memory:
     """All images decoded, and kept in a file that is mapped into memory.
 
-    Args:
-        encoded: The images.
-        files: Name, size and time of change of what they are in: other files are other images.
+    ``files`` are name, size and time of change of what they are in: other files are other images.
 
     Raises:
         FileError: If the file cannot be written.

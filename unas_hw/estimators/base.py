@@ -78,11 +78,9 @@ class Relaxed(Estimator):
 
 
 def exact_gradient(distribution: ArchitectureDistribution, cost: Callable[[Tensor], Tensor]) -> Tensor:
-    """``(G, K)`` gradient of ``E[cost(z)]`` by enumeration, for spaces small enough; what estimators are held to.
+    """``(G, K)`` gradient of ``E[cost(z)]`` by enumeration, for spaces of some thousands; what estimators are held to.
 
-    Args:
-        distribution: Over at most some thousand architectures.
-        cost: From choices ``(B, G)`` to costs ``(B,)``.
+    ``cost`` is from choices ``(B, G)`` to costs ``(B,)``.
     """
     choices = torch.cartesian_prod(*(torch.arange(count) for count in distribution.choices))
     choices = choices.reshape(-1, len(distribution.choices))

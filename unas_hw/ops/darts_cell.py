@@ -96,9 +96,8 @@ class Cell(nn.Module):
 class CellNetwork(nn.Module):
     """Stems, live cells by the number of their layer, and what makes logits of the last output.
 
-    Attributes:
-        auxiliary_at: Name of the cell whose output an auxiliary head can learn from; of a network in which that cell
-            is dead there is none.
+    ``auxiliary_at`` names the cell whose output an auxiliary head can learn from; where that cell is dead there is
+    none.
     """
 
     def __init__(

@@ -32,13 +32,8 @@ LARGE_IMAGES = 128
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer may run.
-
-    Attributes:
-        reduces: Whether its cell is the reducing one.
-        preprocess: Of its two inputs.
-        from_inputs: By operation, an edge from one of the inputs; None runs nothing.
-        from_nodes: The same from one of the cell's own nodes.
+    """What a layer may run: by operation an edge from one of the cell's inputs, or from one of its own nodes; None is
+    nothing.
     """
 
     reduces: bool

@@ -58,7 +58,8 @@ class MixedCell(nn.Module):
 class DartsSupernet(Supernet):
     """Mixed cells, the normal ones on the first half of a path, the reducing ones on the second.
 
-    ``stems`` as in ``run_layers``, then for each layer its cell and whether it is a reducing one; the head makes logits.
+    ``stems`` as in ``run_layers``, then for each layer its cell and whether it is a reducing one; the head makes
+    logits.
     """
 
     def __init__(

@@ -121,29 +121,23 @@ def mbconv(
     name: str,
     layout: Layout,
     *,
-    image_size: int,
-    channels: int,
     classes: int,
-    batch: int,
-    precision: str,
     width: float = 1.0,
     stem: str = "imagenet",
+    **images: Any,
 ) -> ChainSpace:
-    """The space of this layout for images ``(channels, image_size, image_size)``.
+    """The space of this layout.
 
     Args:
-        name: What the space is called in architecture files and table headers.
+        name: As in ``ImageSpace``, like classes and the other words.
         layout: What is not searched.
-        image_size: Height and width in pixels.
-        channels: Of the images.
         classes: Outputs.
-        batch: Images at a time that latencies are for.
-        precision: In which networks run.
         width: Factor of all widths.
         stem: ``imagenet``: with the layout's strides; ``cifar``: the stem and the first stage keep the size.
+        images: As ``Chain`` takes them.
     """
     layout = scaled(for_cifar(layout) if stem == "cifar" else layout, width)
-    chain = Chain(name, image_size=image_size, channels=channels, batch=batch, precision=precision)
+    chain = Chain(name, **images)
     chain.fixed("stem", chain.conv(layout.stem_width, kernel=3, stride=layout.stem_stride))
     chain.fixed("first", chain.mbconv(layout.first_width, kernel=3, expand=1, stride=1))
     for number, stage in enumerate(layout.stages, 1):

@@ -155,14 +155,6 @@ class NasBench201(ImageSpace):
         return choices
 
 
-def published_form(architecture: Architecture) -> str:
-    """A cell as the benchmark writes it, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
-    nodes: dict[int, str] = {}
-    for (to, source), op in zip(EDGES, architecture.choices, strict=True):
-        nodes[to] = nodes.get(to, "|") + f"{op}~{source}|"
-    return "+".join(nodes.values())
-
-
 def _live_edges(path: Sequence[int]) -> list[int]:
     """Places in ``EDGES`` of what a path runs."""
     places: list[int] = np.flatnonzero(live_edges(np.array([path]) != OPS.index(NONE))[0]).tolist()

@@ -68,10 +68,9 @@ class Whole(Option):
         return f"a whole number from {self.low} to {self.high}"
 
     def read(self, text: str) -> int:
-        value = int(text)
-        if not self.low <= value <= self.high:
+        if int(text) not in range(self.low, self.high + 1):
             raise ValueError(text)
-        return value
+        return int(text)
 
 
 @dataclass(frozen=True)

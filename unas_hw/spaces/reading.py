@@ -20,13 +20,9 @@ MEND = "docs/spaces.md shows the format by example"
 @final
 @dataclass(frozen=True)
 class Entry:
-    """A value of the file.
+    """A value of the file, with the file's name, its keys, such as ``layers[1].choice.out``, and its line, from 1.
 
-    Attributes:
-        file: Its name.
-        where: Its keys, such as ``layers[1].choice.out``; empty for the whole file.
-        line: From 1.
-        value: Entries by key, a list of entries, or what stands there.
+    It is entries by key, a list of entries, or what stands there.
     """
 
     file: str

@@ -33,11 +33,7 @@ class Subspace(SearchSpace):
     """A space whose decisions choose among some of their candidates; one that has a single one left has no choice.
 
     Name, shapes and the names of choices are the whole's, and so are networks: architecture files, tables and exports
-    know no difference.
-
-    Args:
-        base: The whole.
-        kept: Per decision the numbers of the choices that are left, one at least.
+    know no difference. ``kept`` are per decision the numbers of the choices that are left, one at least.
 
     Raises:
         SpaceError: If a decision has nothing left, or there are no such choices.

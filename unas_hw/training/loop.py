@@ -29,18 +29,11 @@ CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 def train(
     network: nn.Module, images: Split, recipe: Recipe, run: Run, folder: str, hardware: Hardware | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Trains on these images, yields metrics after each epoch, saves in a folder of the run and resumes by itself.
+    """Trains a fresh network, yields metrics after each epoch, saves in a folder of the run and resumes by itself.
 
     Equal seeds give equal weights, bit for bit on a CPU, however often training was killed. It ends with the network
-    where it was, in evaluation mode; with the averaged weights if the recipe has an average.
-
-    Args:
-        network: Freshly initialised.
-        images: All that it may see.
-        recipe: How; what the network does not take (``lacking``) is left out.
-        run: Where to save ...
-        folder: ... and in which folder there.
-        hardware: By default the device that the network is on.
+    where it was, in evaluation mode; with the averaged weights if the recipe has an average. What of the recipe the
+    network does not take (``lacking``) is left out. The hardware is by default the device that the network is on.
 
     Yields:
         ``epoch``, mean ``loss``, ``lr`` of the last step, ``seconds``.

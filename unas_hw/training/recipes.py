@@ -89,6 +89,7 @@ _CIFAR = replace(
     _PUBLISHED, epochs=600, batch_size=128, lr=0.05, decay=3e-4, warmup=30 / 600, augmentation="crop4,flip,cutout16",
     drop_path=0.2, auxiliary=0.4,
 )  # fmt: skip
+# Without the change of hue.
 _IMAGENET = replace(_PUBLISHED, smoothing=0.1, augmentation="resizedcrop,flip,jitter0.4")
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(

@@ -42,10 +42,7 @@ MOST_MOVED = 1.5
 class Check:
     """One thing that was looked at; passed while ``seen <= allowed``, so never for NaN.
 
-    Attributes:
-        name: What was looked at.
-        seen, allowed: Numbers, in the unit that the name says.
-        words: What is behind the number, such as an error of a library.
+    The numbers are in the unit that the name says; ``words`` are behind them, such as an error of a library.
     """
 
     name: str

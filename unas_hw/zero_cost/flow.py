@@ -163,10 +163,8 @@ def fresh_supernet(space: SearchSpace, seed: int) -> Supernet:
 def free_flow(space: SearchSpace, supernet: Supernet, before: Flow | None = None) -> Flow:
     """Scores all candidates of a supernet in evaluation mode; one forward and one backward pass, in double precision.
 
-    Args:
-        space: Of the supernet.
-        supernet: Its weights are read, and not changed.
-        before: Of the round before: what it dropped has weight zero and keeps its share; its alpha is tried first.
+    Its weights are read, and not changed. What the round before dropped has weight zero and keeps its share; the alpha
+    of that round is tried first.
 
     Raises:
         SpaceError: If nothing reaches the output, or weights of candidates are made of several decisions.

@@ -137,12 +137,8 @@ class Knapsack:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Group:
-    """Decisions that costs or scores tie together.
-
-    Attributes:
-        decisions: Ascending.
-        choices: ``(J, decisions)``: combinations of their choices that are allowed.
-        costs, scores: ``(J,)`` of each.
+    """Decisions, ascending, that costs or scores tie together: ``(J, decisions)`` combinations of their choices that
+    are allowed, with the cost and the score ``(J,)`` of each.
     """
 
     decisions: tuple[int, ...]

@@ -49,7 +49,7 @@ class Child:
 
 @dataclass(frozen=True)
 class Bound:
-    """Something of which a child may not have more than the limit; no network of the space has more than ``highest``."""
+    """Something of which a child may not have more than the limit; no network of the space exceeds ``highest``."""
 
     value: Callable[[Child], float]
     limit: float

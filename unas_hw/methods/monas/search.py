@@ -43,14 +43,7 @@ class MonasSearch:
     """The state of one search: the controller, and what is known.
 
     ``propose`` gives the same batch until ``learn`` was told of all of it: everything random follows from the seed and
-    the number of the batch.
-
-    Args:
-        space: What is searched.
-        reward: Of a child.
-        config: Settings.
-        seed: Of everything random.
-        run: Keeps a checkpoint after every batch; None keeps none.
+    the number of the batch. A run keeps a checkpoint after every batch.
 
     Attributes:
         batches: How many the controller has learnt from.
@@ -79,7 +72,7 @@ class MonasSearch:
         return len(self.known) >= self.config.children or self.stalled >= STALLED
 
     def resume(self, children: Sequence[tuple[int, Child]]) -> None:
-        """Goes back to the last checkpoint, if there is one; all children ever finished, each with its batch, are told."""
+        """Goes back to the last checkpoint, with all children that were ever finished, each with its batch."""
         saved = self.run.load_tensors(CHECKPOINT) if self.run else None
         if saved is None:
             return

@@ -59,11 +59,6 @@ class LocalWorkers(Workers):
         self._lock, self._closed = threading.Lock(), False
         self._processes: list[subprocess.Popen[str]] = []
 
-    @property
-    def pids(self) -> list[int]:
-        """Of the workers that live."""
-        return [process.pid for process in self._processes if process.poll() is None]
-
     def train(self, children: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
         futures = {self._threads.submit(self._train, child): number for number, child in enumerate(children)}
         for future in as_completed(futures):
