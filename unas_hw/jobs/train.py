@@ -105,7 +105,7 @@ def _retrain(context: Context, recipe: Recipe, hardware: Hardware, begin: float)
     # The validation images chose the architecture; now they are images like others. The test part stays unseen.
     images = context.data.train + context.data.valid
     for metrics in train(network, images, recipe, run, FOLDER, hardware):
-        yield Step("train", metrics["epoch"], recipe.epochs)
+        yield Step("train", metrics["epoch"], recipe.epochs, epoch=metrics)
     save_network(run, f"{FOLDER}/weights.safetensors", network)
     tested = evaluate(network, context.data.test, hardware.device)
     result = {

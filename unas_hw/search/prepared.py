@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from torch import nn
 
 from latency_tables.coverage import profiler_of
 from latency_tables.table import LatencyTable
+from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import Dataset
@@ -29,6 +31,8 @@ from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 
 ARCHITECTURE = "architecture.json"
+CANDIDATES = "candidates.jsonl"
+"""What was measured at the end, one network a line; of those the search kept one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +94,18 @@ def meter_of(prepared: Prepared) -> Iterator[NetworkMeter]:
 
 def measured_best(prepared: Prepared, meter: NetworkMeter, ranked: Callable[[float], Sequence[Path]]) -> Job[Selection]:
     """Measures the first networks of a ranking until one keeps the budget, see ``select_first``."""
-    selection, budget = Selection(), prepared.budget
-    rule = enough_for(prepared.rule, budget)
-    for selection in select_first(ranked, prepared.model, meter, budget.in_ms, rule, prepared.headroom(meter)):
-        yield Step("measure candidates", len(selection.readings), len(selection.readings))
+    rule, budget_ms = enough_for(prepared.rule, prepared.budget), prepared.budget.in_ms
+    found = select_first(ranked, prepared.model, meter, budget_ms, rule, prepared.headroom(meter))
+    return (yield from reported(found, prepared.model))
+
+
+def reported(rounds: Iterator[Selection], model: LatencyModel) -> Job[Selection]:
+    """The last selection; each round is a step that tells of the networks that it measured."""
+    selection, known = Selection(), 0
+    for selection in rounds:
+        new = tuple(selection.candidates(model))[known:]
+        known += len(new)
+        yield Step("measure candidates", known, known, measured=new)
     return selection
 
 
@@ -118,6 +130,8 @@ def finish(
     path = selection.best or selection.nearest
     save_network(run, "weights.safetensors", network)
     run.write_json(ARCHITECTURE, described(space, model, path))
+    lines = (json.dumps(each) + "\n" for each in selection.candidates(model))
+    write_atomic(run.path / CANDIDATES, "".join(lines))
     result = {
         "run": str(run.path),
         **prepared.common,

@@ -92,6 +92,14 @@ class _Found:
     reading: Reading
     values: dict[str, float]
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "architecture": str(self.architecture),
+            "predicted_ms": self.predicted_ms,
+            "latency_ms": self.reading.judged_ms,
+        }
+
     def excess(self, limits: dict[str, float]) -> float:
         """What it needs of the limit that it exceeds most; at most 1 where it keeps them all."""
         return max(self.values[name] / limit for name, limit in limits.items())
@@ -196,7 +204,7 @@ class _Pruning:
             )
             search.resume()
             for metrics in search.steps():
-                yield Step("prune", metrics["epoch"], settings.config.epochs)
+                yield Step("prune", metrics["epoch"], settings.config.epochs, epoch=metrics)
             found, measured = yield from self._selected(search, run)
             return (yield from self._finished(search, run, found, measured))
 
@@ -238,7 +246,7 @@ class _Pruning:
                     values={name: values[name] for name in limits},
                 )
                 seen.append(found)
-                yield Step("measure", number + 1, ROUNDS, self._note(found))
+                yield Step("measure", number + 1, ROUNDS, self._note(found), measured=(found.to_json(),))
                 kept = found.excess(limits) <= 1
                 if kept and all(
                     values[name] >= USED * aim.limit * corrections[name] for name, aim in zip(limits, aims, strict=True)
@@ -268,7 +276,7 @@ class _Pruning:
             recalibrate(network, self.data.train)
         recipe = Recipe(epochs=config.finetune_epochs, lr=2e-3, seed=config.seed)
         for metrics in train(network, self.data.train, recipe, run, "finetune", hardware):
-            yield Step("fine-tune", metrics["epoch"], recipe.epochs)
+            yield Step("fine-tune", metrics["epoch"], recipe.epochs, epoch=metrics)
         with hardware.holding(network):
             return network, accuracy(network, self.data.valid)
 
