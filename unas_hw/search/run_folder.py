@@ -69,16 +69,19 @@ def begun_with(path: Path, table: LatencyTable) -> LatencyTable:
     return kept
 
 
-def numbered(stem: str, config: Mapping[str, Any]) -> Path:
+def numbered(stem: str, config: Mapping[str, Any], *, fresh: bool = False) -> Path:
     """The folder of that name for a run with this configuration: the first that is not another run's.
 
-    A run that is not finished is that of its configuration whatever its table says by now.
+    A run that is not finished is that of its configuration whatever its table says by now. ``fresh`` takes none that
+    there is.
     """
     for number in range(1, 1000):
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
         if not (path / "config.json").exists():
             return path
         begun = Run.open(path).config
+        if fresh:
+            continue
         if begun == config or (_unfinished(path) and _without_table(begun) == _without_table(config)):
             return path
     raise TableError(f"a thousand runs are called {stem}", mend=f"rm -r {RUNS / stem}*")

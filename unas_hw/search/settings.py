@@ -42,6 +42,7 @@ class SearchSettings:
         target: ... and is of this device, runtime, number of threads and precision.
         limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
         run: Name of the run folder; by default made of the settings.
+        fresh: Whether the folder is a new one, numbered where the name is taken.
         unas: Hyper-parameters; ``method`` and ``seed`` are those of every method.
         freenas, monas, radars, rl_darts: Of these methods, beside.
         hardware: What the supernet is trained on.
@@ -60,6 +61,7 @@ class SearchSettings:
     target: Target = ANY
     limits: Mapping[str, str] = field(default_factory=dict)
     run: str | None = None
+    fresh: bool = False
     unas: UnasConfig = field(default_factory=UnasConfig)
     freenas: FreenasConfig = field(default_factory=FreenasConfig)
     monas: MonasConfig = field(default_factory=MonasConfig)
@@ -98,7 +100,8 @@ def _named(dataset: str) -> str:
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
     """The run's folder, and whether a search was begun there."""
     if settings.run is not None:
-        return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
+        path = numbered(settings.run, config, fresh=True) if settings.fresh else RUNS / settings.run
+        return path, (path / "config.json").exists()
     device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
     image = "x".join(map(str, config["input_shape"]))
     named = "" if settings.unas.method == "unas" else f"-{settings.unas.method}"
@@ -107,5 +110,5 @@ def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTab
     space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
     budget = (settings.budget or "any").replace("%", "pct")
     stem = f"{space}@{image}-{_named(config['dataset'])}-{device}-{budget}{named}-s{settings.unas.seed}"
-    path = numbered(stem, config)
+    path = numbered(stem, config, fresh=settings.fresh)
     return path, (path / "config.json").exists()
