@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import click
 
@@ -16,12 +13,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _TOLD = "unas_hw.configuration"
 
 
-def configurable(sections: Mapping[str, str] = MappingProxyType({})) -> Callable[[Command], Command]:
+def configurable(
+    sections: Callable[[], Mapping[str, type]] = dict, *, also: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
     """Adds both options. What the command line says itself counts more than ``--set``, and that more than the file.
 
     Args:
-        sections: ``module:name`` of a dataclass of hyper-parameters, by the key under which a file has them, such as
-            ``unas``; ``section_of`` then gives what was told, checked.
+        sections: Dataclasses of hyper-parameters by the key under which a file has them, such as ``unas``;
+            ``section_of`` then gives what was told, checked.
+        also: Keys that older files have.
     """
 
     def read(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -33,18 +33,18 @@ def configurable(sections: Mapping[str, str] = MappingProxyType({})) -> Callable
         merged = {**told["config"], **told["set"]}
         if not merged:
             return
+        from unas_hw.settings import refuse_unknown
+
         names = {
             option.lstrip("-").replace("-", "_"): each.name
             for each in context.command.params
             if isinstance(each, click.Option) and each.expose_value and not each.is_eager
             for option in each.opts
         }
-        inner = [f"{key}.{each.name}" for key, target in sections.items() for each in fields(imported(target))]
+        inner = [f"{key}.{each.name}" for key, config in sections().items() for each in fields(config)]
         for key in merged:
-            _refuse_unknown(key, [*names, *inner])
+            refuse_unknown(key, [*names, *inner, *also])
         context.default_map = {names[key]: each for key, each in merged.items() if key in names and each is not None}
-
-    more = f", and of hyper-parameters under {':, '.join(sections)}:" if sections else ""
 
     def decorate(command: Command) -> Command:
         options = (
@@ -54,7 +54,7 @@ def configurable(sections: Mapping[str, str] = MappingProxyType({})) -> Callable
             ),
             click.option(
                 "--config", type=click.Path(), metavar="FILE", is_eager=True, expose_value=False, callback=read,
-                help=f"YAML of these options{more} (docs/configuration.md).",
+                help="YAML of these options and of hyper-parameters: docs/configuration.md.",
             ),
         )  # fmt: skip
         for option in options:
@@ -64,20 +64,22 @@ def configurable(sections: Mapping[str, str] = MappingProxyType({})) -> Callable
     return decorate
 
 
-def imported(target: str) -> type:
-    """What ``module:name`` names."""
-    module, _, name = target.partition(":")
-    found: type = getattr(import_module(module), name)
+def told_sections(context: click.Context) -> dict[str, dict[str, Any]]:
+    """What file and ``--set`` say of hyper-parameters, by section."""
+    told, found = context.meta.get(_TOLD, {"config": {}, "set": {}}), dict[str, dict[str, Any]]()
+    for key, value in {**told["config"], **told["set"]}.items():
+        section, dot, name = key.partition(".")
+        if dot:
+            found.setdefault(section, {})[name] = value
     return found
 
 
 def section_of(context: click.Context, section: str, hyper_parameters: type) -> dict[str, Any]:
     """The hyper-parameters that file and ``--set`` name, of their types; raises ``ConfigurationError``."""
-    told = context.meta.get(_TOLD, {"config": {}, "set": {}})
-    hints = get_type_hints(hyper_parameters)
-    start, named = f"{section}.", {**told["config"], **told["set"]}
-    mine = {key.removeprefix(start): value for key, value in named.items() if key.startswith(start)}
-    return {name: _typed(start + name, hints[name], value) for name, value in mine.items()}
+    from unas_hw.settings import typed
+
+    told = told_sections(context).get(section, {})
+    return {name: typed(hyper_parameters, name, value, f"{section}.{name}") for name, value in told.items()}
 
 
 def resolved(context: click.Context, sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,36 +132,6 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key if "." in key else key.replace("-", "_"), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise _error(f"--set {text}: {value!r} is not YAML: {error}", f"quote it: --set '{key}=\"...\"'") from error
-
-
-def _refuse_unknown(key: str, known: list[str]) -> None:
-    if key not in known:
-        near = get_close_matches(key, known)
-        shown = (near[0] if "." in near[0] else near[0].replace("_", "-")) if near else ""
-        raise _error(
-            f"no setting is called {key.replace('_', '-') if '.' not in key else key!r}",
-            f"did you mean {shown!r}?" if near else f"there are {', '.join(sorted(known))}",
-        )
-
-
-def _typed(key: str, hint: Any, value: Any) -> Any:
-    """The value, where it is of the type; numbers such as 1e-3, which YAML takes for words, are read."""
-    choices = get_args(hint)
-    if get_origin(hint) is Literal:
-        if value not in choices:
-            raise _error(f"{key} is {value!r}", f"choose one of {', '.join(map(str, choices))}")
-        return value
-    wanted = choices[0] if type(None) in choices else hint
-    if value is None and type(None) in choices:
-        return None
-    if wanted is float and value is not None and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise _error(f"{key} is {value!r}, not a number", f"write {key}: 0.1") from None
-    if type(value) is not wanted:
-        raise _error(f"{key} is {value!r}, not of type {wanted.__name__}", f"give {key} another value")
-    return value
 
 
 def _error(what: str, mend: str) -> Exception:

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from .options import WithExample
 from .sheets import diff_lines
 from .terminal import emit, json_option, sheet, table_lines, which_table
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw tables export --device cpu --output cpu.csv")
 @which_table
 @click.option("--format", "format_name", metavar="NAME", help="csv, json or parquet; by default as --output ends.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Standard output by default.")
@@ -31,7 +32,7 @@ def export(name: str | None, format_name: str | None, output: Path | None, table
         write_atomic(output, content)
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw tables merge monday.jsonl tuesday.jsonl --output both")
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE TABLE...")
 @click.option("--output", required=True, metavar="TABLE", help="A path, or a name in the folder of tables.")
 @click.option("--force", is_flag=True, help="Replace a table that is there.")
@@ -52,7 +53,7 @@ def merge(tables: tuple[str, ...], output: str, force: bool, as_json: bool) -> N
     emit(described, as_json, sheet(table_lines(described)))
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw tables diff monday.jsonl tuesday.jsonl")
 @click.argument("left")
 @click.argument("right")
 @click.option("--all", "every", is_flag=True, help="Print every row, not only those that moved.")
@@ -68,7 +69,7 @@ def diff(left: str, right: str, every: bool, as_json: bool) -> None:
     emit({"left": first.path, "right": second.path, **found.to_json()}, as_json, lines)
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw tables pack --device cpu --output cpu.jsonl.gz")
 @which_table
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="As phone.jsonl.gz.")
 @json_option

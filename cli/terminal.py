@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from profilers.files import as_plain
+from unas_hw.settings import DATASETS
 
 if TYPE_CHECKING:
     from unas_hw.progress import Job
@@ -54,6 +55,11 @@ def table_options(command: Command) -> Command:
 def which_table(command: Command) -> Command:
     """``TABLE`` or ``--table``, or the last profiled of a device, runtime, number of threads and precision."""
     return click.argument("name", metavar="[TABLE]", required=False)(table_options(command))
+
+
+def dataset_option(what: str, **more: Any) -> Callable[[Command], Command]:
+    """``--dataset``: what it is for, and what can be given."""
+    return click.option("--dataset", metavar="DATA", help=f"{what}: {DATASETS}.", **more)
 
 
 batch_option = click.option(

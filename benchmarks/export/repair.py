@@ -30,14 +30,16 @@ from unas_hw.jobs.profile import profile, space_for
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.found import described, fine_tuned, limits_kept
+from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
 from unas_hw.network import save_network
 from unas_hw.progress import finish
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.published import Proxy, latency_of
+from unas_hw.search.result import described, limits_kept
+from unas_hw.search.run_folder import config_of
 from unas_hw.search.selection import select
-from unas_hw.search.settings import SearchSettings, config_of
+from unas_hw.search.settings import SearchSettings
 
 WRONG, BUDGETS = 0.6, 10
 LEAST = 1.15
@@ -84,7 +86,7 @@ class Searched:
             pass
 
     def _begin(self, name: str, budget: Budget) -> Run:
-        settings = SearchSettings(budget=str(budget), table=self.table.path, unas=UNAS)
+        settings = SearchSettings(budget=str(budget), table=self.table.path, config=UNAS)
         setting = Proxy(self.data, None, self.space, self.space)
         return Run.begin(RUNS / name, config_of(settings, setting, self.table, budget))
 

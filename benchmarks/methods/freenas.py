@@ -38,8 +38,9 @@ from benchmarks.tables.nas_bench_201 import FILES, Cells, Device, Flags, Indices
 from profilers.timing import Floats
 from profilers.workload import Workload
 from unas_hw.cost_model import AdditiveModel
+from unas_hw.methods.freenas.config import FreenasConfig
 from unas_hw.methods.freenas.knapsack import Knapsack
-from unas_hw.methods.freenas.search import FreenasConfig, best_networks, rounds
+from unas_hw.methods.freenas.search import best_networks, rounds
 from unas_hw.space import Architecture, Decision, SearchSpace, Term
 from unas_hw.spaces import find_space
 from unas_hw.supernet import Supernet

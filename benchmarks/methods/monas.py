@@ -48,8 +48,9 @@ from benchmarks.search.nas_bench_201 import interval
 from benchmarks.search.nas_bench_201_methods import NETWORKS, PATHS, PLACES, Spent
 from benchmarks.tables.nas_bench_201 import FILES, OPS, Cells
 from profilers.timing import Floats
-from unas_hw.methods.monas.rewards import Bound, Child, Penalty, Reward
-from unas_hw.methods.monas.search import Batch, MonasConfig, MonasSearch
+from unas_hw.methods.monas.config import MonasConfig, Penalty
+from unas_hw.methods.monas.rewards import Bound, Child, Reward
+from unas_hw.methods.monas.search import Batch, MonasSearch
 from unas_hw.search.front import hypervolume
 from unas_hw.spaces import find_space
 

@@ -17,12 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.report import keep
-from latency_tables.home import Target
 from profilers.registry import open_profiler
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.methods.monas.search import MonasConfig
-from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.search.settings import SearchSettings
@@ -70,13 +68,13 @@ def main() -> None:
             budget="60%",
             space=SPACE,
             table=table.path,
-            target=Target(device=DEVICE),
-            unas=UnasConfig(method="monas"),
+            device=DEVICE,
+            config=MonasConfig(),
         )
         config = MonasConfig(children=told.children, child_epochs=told.epochs)
         arms = {}
         for name, change in ARMS.items():
-            arms[name] = timed(replace(settings, run=name.replace(", ", "-"), monas=replace(config, **change)))
+            arms[name] = timed(replace(settings, run=name.replace(", ", "-"), config=replace(config, **change)))
             one = arms["one worker"]
             faster, whole = (one[key] / arms[name][key] for key in ("children_seconds", "seconds"))
             same = all(arms[name][key] == one[key] for key in ("found", "accuracies"))

@@ -54,15 +54,16 @@ from unas_hw.data import in_order, load_dataset
 from unas_hw.latency_model import LatencyModel
 from unas_hw.memory import StepPeak, measure, resident
 from unas_hw.meter import TableMeter
+from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Reach, narrowed
-from unas_hw.methods.radars.job import MEASURED, MODE, SUBSPACE, Steps, free, prune_space, radars_of, within
-from unas_hw.methods.radars.search import JOURNAL, RadarsConfig, RadarsSearch
-from unas_hw.methods.registry import configured
+from unas_hw.methods.radars.job import MEASURED, MODE, Steps, ended, free, prune_space, radars_of, within
+from unas_hw.methods.radars.search import JOURNAL, RadarsSearch
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.job import unas_of
+from unas_hw.methods.unas.job import begun
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.search.prepared import Prepared
+from unas_hw.search.run_folder import SUBSPACE
 from unas_hw.search.selection import Path as Choices
 from unas_hw.search.selection import Selection, select
 from unas_hw.search.settings import SearchSettings
@@ -87,8 +88,9 @@ def prepared_of(folder: Path, name: str, seed: int, words: argparse.Namespace, b
     settings = SearchSettings(
         budget=SHARE,
         space=SPACE,
-        unas=replace(configured("radars", UnasConfig()), seed=seed, batch_size=words.batch, gap="elementwise"),
-        radars=RadarsConfig(batch_size=words.batch),
+        seed=seed,
+        ending=UnasConfig(batch_size=words.batch, gap="elementwise"),
+        config=RadarsConfig(batch_size=words.batch),
         memory_budget=f"{bound}B" if bound else None,
     )
     run = Run.begin(folder / "runs" / f"{name}-{seed}", {})
@@ -113,12 +115,12 @@ def plain_dnas(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
     """What the process takes once it has run steps, and a step of UNAS in the whole space."""
     prepared = prepared_of(folder, "plain", 0, words, None)
     Steps(prepared, 1 << 60).footprint()  # every candidate is run once, so all that is compiled for them is there
-    alone = unas_of(within(prepared, tuple((j,) for j in prepared.model.smallest)))
+    alone = begun(within(prepared, tuple((j,) for j in prepared.model.smallest)))
     one_network = measure(alone.rehearse(), alone.supernet, MODE, steps=MEASURED)
     del alone
     free()
     libraries = resident("VmRSS")
-    unas = unas_of(prepared)
+    unas = begun(ended(prepared))
     cost = measure(unas.rehearse(), unas.supernet, MODE, steps=MEASURED)
     generator = torch.Generator().manual_seed(0)
     single_s = processor_s(partial(unas._step, generator, -1))
@@ -127,7 +129,7 @@ def plain_dnas(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
         replace(prepared, settings=replace(prepared.settings, memory_budget=f"{1 << 60}B")),
         Steps(prepared, 1 << 60).footprint(),
         Reach(prepared.model, prepared.aim_ms),
-        prepared.settings.radars,
+        prepared.config(RadarsConfig),
     )
     episodes = search.episodes()
     return {
@@ -163,15 +165,17 @@ def searched(
         single_s: Of a step of the warm-up.
         warm: Whether the weights have learnt already.
     """
-    config, steps = prepared.settings.unas, len(prepared.data.train) // prepared.settings.unas.batch_size
+    prepared = prepared if prepared.settings.ending is None else ended(prepared)
+    config = prepared.config(UnasConfig)
+    steps = len(prepared.data.train) // config.batch_size
     # A fifth of the time for the warm-up where weights are new, and what is too short for another epoch.
     epochs = max(int(left_s * (0.95 if warm else 0.8) / (step_s * steps)), 1)
     warmup = max(round((left_s - epochs * step_s * steps) / (single_s * steps)), 0)
     prepared = replace(
-        prepared, settings=replace(prepared.settings, unas=replace(config, epochs=epochs, warmup_epochs=warmup))
+        prepared, settings=replace(prepared.settings, config=replace(config, epochs=epochs, warmup_epochs=warmup))
     )
     with StepPeak("cpu") as peak:
-        unas = unas_of(prepared)
+        unas = begun(prepared)
         unas.resume()
         for _ in unas.steps():
             pass
@@ -189,11 +193,11 @@ def searched(
 
 def radars(prepared: Prepared, words: argparse.Namespace, plain: dict[str, Any]) -> tuple[Choices, int, dict[str, Any]]:
     """Prunes, then UNAS."""
-    config, begin = prepared.settings.radars, time.process_time()
+    config, begin = prepared.config(RadarsConfig), time.process_time()
     prepared = replace(
         prepared,
         settings=replace(
-            prepared.settings, radars=replace(config, **episodes_for(PRUNING * words.seconds, plain["episode_s"]))
+            prepared.settings, config=replace(config, **episodes_for(PRUNING * words.seconds, plain["episode_s"]))
         ),
     )
     finish(prune_space(prepared))
@@ -221,9 +225,9 @@ def random_subspace(
     begin, steps = time.process_time(), Steps(prepared, bound)
     footprint, reach = steps.footprint(), Reach(prepared.model, prepared.aim_ms)
     finish(steps.calibrate(footprint, reach))
-    generator = torch.Generator().manual_seed(1000 + prepared.settings.unas.seed)
+    generator = torch.Generator().manual_seed(1000 + prepared.settings.seed)
     order = torch.rand(footprint.structure.shape, generator=generator, dtype=torch.float64).numpy()
-    headroom, whole = prepared.settings.radars.headroom, everything(prepared.whole)
+    headroom, whole = prepared.config(RadarsConfig).headroom, everything(prepared.whole)
     kept, witness = narrowed(
         whole, reach.witness(), bound * (1 - headroom), footprint, reach, lambda kept, shares: order
     )
@@ -246,7 +250,7 @@ def rl(prepared: Prepared, words: argparse.Namespace, plain: dict[str, Any]) -> 
     """The controller alone; nothing is pruned."""
     steps, reach = Steps(prepared, 1 << 60), Reach(prepared.model, prepared.aim_ms)
     footprint = steps.footprint()
-    config = replace(prepared.settings.radars, **episodes_for(0.95 * words.seconds, plain["episode_s"]))
+    config = replace(prepared.config(RadarsConfig), **episodes_for(0.95 * words.seconds, plain["episode_s"]))
     settings = replace(prepared.settings, memory_budget=f"{1 << 60}B")
     with StepPeak("cpu") as peak:
         search = radars_of(replace(prepared, settings=settings), footprint, reach, config)
@@ -254,7 +258,7 @@ def rl(prepared: Prepared, words: argparse.Namespace, plain: dict[str, Any]) -> 
         for _ in search.episodes():
             pass
         peak_bytes = peak.bytes()
-    drawn = search.pruner.controller.sample(256, torch.Generator().manual_seed(prepared.settings.unas.seed))
+    drawn = search.pruner.controller.sample(256, torch.Generator().manual_seed(prepared.settings.seed))
     order = drawn.log_prob.argsort(descending=True).tolist()
     paths = dict.fromkeys(path for path in (drawn.paths()[i] for i in order) if reach.excess(path) <= 0)
     path = min([*paths][:32] or [reach.witness()], key=lambda each: _valid_loss(search, each))

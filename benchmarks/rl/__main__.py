@@ -33,10 +33,9 @@ from profilers.registry import open_profiler
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
 from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.rl_darts.config import PpoConfig, RlDartsConfig, ppo_for
 from unas_hw.methods.rl_darts.policy import judged, trained
-from unas_hw.methods.rl_darts.ppo import PpoConfig
-from unas_hw.methods.rl_darts.search import RlDartsConfig, choice_log_probs, ppo_for
-from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.rl_darts.search import choice_log_probs
 from unas_hw.ops.impala import Policy
 from unas_hw.progress import Job
 from unas_hw.runs import Run
@@ -110,8 +109,8 @@ class Game:
             dataset=self.name,
             table=table,
             run=str(path.resolve()),
-            unas=UnasConfig(method="rl_darts", seed=seed),
-            rl_darts=config,
+            seed=seed,
+            config=config,
         )
         result = shown(search(settings))
         lines = Run.open(path).lines("metrics.jsonl")

@@ -43,7 +43,7 @@ from unas_hw.data import Dataset, idx, in_order, load_dataset
 from unas_hw.data.pixels import Memory
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
-from unas_hw.methods.registry import configured
+from unas_hw.methods.registry import find_method
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
 from unas_hw.optimizer_state import under
@@ -99,7 +99,9 @@ def seconds_a_step(
     method: str, space: SearchSpace, model: LatencyModel, data: Dataset, budget_ms: float, folder: Path
 ) -> float:
     """Median processor time of a few steps of the search proper, or of the warm-up, which is that of all methods."""
-    config = UnasConfig(epochs=0) if method == WARMUP else replace(configured(method, UnasConfig()), warmup_epochs=0)
+    found = UnasConfig(epochs=0) if method == WARMUP else find_method(method).config()
+    assert isinstance(found, UnasConfig)
+    config = found if method == WARMUP else replace(found, warmup_epochs=0)
     run = Run.begin(folder / "runs" / f"probe-{method}-{time.time_ns()}", {})
     steps = UnasSearch(space, model, TableMeter(model), data, budget_ms, config, run).steps()
     times = []

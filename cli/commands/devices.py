@@ -6,10 +6,13 @@ from typing import Any
 
 import click
 
+from ..options import GroupWithExample
 from ..terminal import emit, json_option, sheet
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    cls=GroupWithExample, invoke_without_command=True, example="unas-hw devices add pi --ssh ssh://pi@raspberrypi"
+)
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
@@ -37,7 +40,7 @@ def command(context: click.Context, as_json: bool) -> None:
     emit(found, as_json, f"{lines}\n{notes}".strip())
 
 
-@command.command()
+@command.command(example="unas-hw devices add phone --adb SERIAL --litert-benchmark /data/local/tmp/benchmark_model")
 @click.argument("name")
 @click.option("--adb", metavar="SERIAL", help="An Android device, as `adb devices` shows it.")
 @click.option("--ssh", metavar="ADDRESS", help="A host: ssh://[user@]host[:port].")
@@ -66,7 +69,7 @@ def add(name: str, adb: str | None, ssh: str | None, power_command: str | None, 
     emit({"device": name, **entry.to_record()}, as_json, sheet(_lines(entry)))
 
 
-@command.command()
+@command.command(example="unas-hw devices remove phone")
 @click.argument("name")
 @json_option
 def remove(name: str, as_json: bool) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from ..options import WithExample
 from ..terminal import emit, json_option
 
 TITLES = {"works": "works", "missing": "is missing", "disturbs": "disturbs timing"}
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw doctor")
 @json_option
 def command(as_json: bool) -> None:
     """What works here, what is missing, and what disturbs timing, each with what to type.

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..terminal import earned, emit, follow, json_option, run_option, sheet
+from ..options import WithExample
+from ..terminal import dataset_option, earned, emit, follow, json_option, run_option, sheet
 
 if TYPE_CHECKING:
     from unas_hw.jobs.evaluate import Part
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw evaluate --split valid")
 @run_option
-@click.option("--dataset", metavar="NAME", help="Other images of the same classes; by default those of the run.")
+@dataset_option("Other images of the same classes than those of the run")
 @click.option(
     "--split", "part", type=click.Choice(["test", "valid", "train"]), default="test", show_default=True,
     help="Part of the data set.",

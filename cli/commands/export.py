@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from ..options import WithExample
 from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, precision_option, rounds_option, run_option, sheet
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw export --format tensorrt --precision fp16")
 @run_option
 @click.option(
     "--format",

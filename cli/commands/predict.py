@@ -7,10 +7,21 @@ from math import isfinite
 
 import click
 
-from ..terminal import batch_option, emit, follow, image_size_option, json_option, sheet, space_option, table_options
+from ..options import WithExample
+from ..terminal import (
+    batch_option,
+    dataset_option,
+    emit,
+    follow,
+    image_size_option,
+    json_option,
+    sheet,
+    space_option,
+    table_options,
+)
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw predict --architecture runs/NAME/architecture.json --device gpu")
 @click.option(
     "--architecture",
     required=True,
@@ -19,7 +30,7 @@ from ..terminal import batch_option, emit, follow, image_size_option, json_optio
 )
 @space_option
 @table_options
-@click.option("--dataset", metavar="NAME", help="For the images of this data set.")
+@dataset_option("For images like these")
 @image_size_option
 @batch_option
 @click.option("--no-measure", is_flag=True, help="Predict what the table lacks, even if its device is at hand.")

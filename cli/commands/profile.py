@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..configuring import configurable
+from ..options import WithExample
 from ..terminal import (
     batch_option,
+    dataset_option,
     emit,
     follow,
     image_size_option,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from unas_hw.jobs.devices import Profiled
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw profile --space mbconv --device gpu --dry-run")
 @configurable()
 @space_option
 @click.option(
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 @precision_option
 @click.option("--table", metavar="PATH", help="Table to complete; by default the one for space, device and runtime.")
 @batch_option
-@click.option("--dataset", metavar="NAME", help="For the images of this data set: digits, or the path of an .npz.")
+@dataset_option("For images like these")
 @image_size_option
 @click.option("--networks", type=click.IntRange(0), default=16, show_default=True, help="Networks to calibrate with.")
 @rounds_option

@@ -9,8 +9,10 @@ import click
 
 from ..configuring import configurable, resolved, section_of
 from ..exporting import end, export_option
+from ..options import WithExample
 from ..terminal import (
     batch_option,
+    dataset_option,
     follow,
     image_size_option,
     json_option,
@@ -21,16 +23,22 @@ from ..terminal import (
 from .search import measured
 
 
-@click.command()
+def _sections() -> dict[str, type]:
+    from unas_hw.methods.pruning.search import PruneConfig
+
+    return {"prune": PruneConfig}
+
+
+@click.command(cls=WithExample, example="unas-hw prune my_net.py --latency-budget 50% --export")
 @click.argument("network", metavar="NETWORK")
-@configurable({"prune": "unas_hw.methods.pruning.search:PruneConfig"})
+@configurable(_sections)
 @click.option("--latency-budget", metavar="BUDGET", help="80ms, 80ms@p90, or 50% of what the whole network takes.")
 @click.option("--macs-budget", metavar="BUDGET", help="20M multiply-accumulates an image, or 50% of the whole's.")
 @click.option("--params-budget", metavar="BUDGET", help="100k learned numbers, or 50% of the whole's.")
 @click.option(
     "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
 )
-@click.option("--dataset", default="digits", show_default=True, metavar="NAME", help="digits, or the path of an .npz.")
+@dataset_option("Images to learn from", default="digits", show_default=True)
 @image_size_option
 @batch_option
 @table_options

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from ..terminal import emit, follow, image_size_option, json_option, space_option
+from ..options import WithExample
+from ..terminal import dataset_option, emit, follow, image_size_option, json_option, space_option
 
 SHOWN = 30
 """Networks that are printed; JSON has all."""
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw score --space nas_bench_201 --networks 100")
 @click.argument("architectures", nargs=-1, metavar="[ARCHITECTURE]...")
 @space_option
 @click.option("--networks", type=click.IntRange(1), metavar="N", help="Draw so many at random; 10 by default.")
@@ -21,7 +22,7 @@ SHOWN = 30
     "--accuracies", metavar="FILE", help="CSV or Parquet of architectures and accuracies: rank correlations with them."
 )
 @click.option("--column", metavar="NAME", help="Of the accuracies in that file.")
-@click.option("--dataset", metavar="NAME", help="Take the batch from its images; random numbers by default.")
+@dataset_option("Images of the batch, instead of random numbers")
 @image_size_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, networks and images.")
 @json_option

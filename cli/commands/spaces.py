@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..options import GroupWithExample
 from ..terminal import (
     batch_option,
     device_option,
@@ -18,7 +19,7 @@ from ..terminal import (
 )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=GroupWithExample, invoke_without_command=True, example="unas-hw spaces check examples/tiny.yaml")
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
@@ -57,7 +58,7 @@ def command(context: click.Context, as_json: bool) -> None:
     emit(found, as_json, "\n".join(lines))
 
 
-@command.command()
+@command.command(example="unas-hw spaces check my_space.py --device cpu")
 @click.argument("space")
 @image_size_option
 @batch_option

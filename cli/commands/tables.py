@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..options import GroupWithExample
 from ..sharing import SHARING
 from ..sheets import row_lines
 from ..terminal import (
@@ -24,7 +25,7 @@ from ..terminal import (
 )
 
 
-@click.group()
+@click.group(cls=GroupWithExample, example="unas-hw tables validate pixel1")
 def command() -> None:
     """List, show, compare, merge, validate, import, export and share latency tables."""
 
@@ -33,7 +34,7 @@ for each in SHARING:
     command.add_command(each)
 
 
-@command.command("list")
+@command.command("list", example="unas-hw tables list")
 @json_option
 def list_(as_json: bool) -> None:
     """All tables, the last profiled first; then those that ship."""
@@ -67,7 +68,7 @@ def _how(described: dict[str, Any]) -> str:
     )
 
 
-@command.command()
+@command.command(example="unas-hw tables show --device cpu")
 @which_table
 @json_option
 def show(name: str | None, as_json: bool, table: str | None, **target: Any) -> None:
@@ -82,7 +83,7 @@ def show(name: str | None, as_json: bool, table: str | None, **target: Any) -> N
     emit({**described, "rows": rows}, as_json, lines)
 
 
-@command.command()
+@command.command(example="unas-hw tables validate --networks 20")
 @which_table
 @click.option("--networks", type=click.IntRange(3), default=30, show_default=True, help="Fresh networks to measure.")
 @rounds_option
@@ -112,7 +113,7 @@ def validate(
     emit(result, as_json, sheet(lines))
 
 
-@command.command("import")
+@command.command("import", example="unas-hw tables import lut.csv --device myphone --output myphone")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", metavar="NAME", help="Of the file; recognised by default.")
 @click.option("--output", required=True, metavar="TABLE", help="A path, or a name in the folder of tables.")
@@ -145,7 +146,7 @@ def import_(file: Path, output: str, columns: tuple[str, ...], as_json: bool, **
     emit(described, as_json, sheet(table_lines(described)))
 
 
-@command.command("calibrate")
+@command.command("calibrate", example="unas-hw tables calibrate --networks 60")
 @which_table
 @click.option("--networks", type=click.IntRange(4), default=30, show_default=True, help="To calibrate with.")
 @rounds_option
@@ -165,7 +166,7 @@ def calibrate(
     emit(described, as_json, sheet(table_lines(described)))
 
 
-@command.command("adapt")
+@command.command("adapt", example="unas-hw tables adapt --from cpu-onnxruntime --device ssh://pi@raspberrypi")
 @click.option("--from", "sources", multiple=True, required=True, metavar="TABLE", help="Of another device; repeatable.")
 @click.option("--device", required=True, metavar="DEVICE", help="The new one: cpu, gpu or sim:NAME.")
 @runtime_option
@@ -211,7 +212,7 @@ def adapt(
     emit(described, as_json, sheet(table_lines(described)))
 
 
-@command.command("plan")
+@command.command("plan", example="unas-hw tables plan --device gpu")
 @space_option
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, gpu or sim:NAME.")
 @runtime_option

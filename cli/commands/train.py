@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..configuring import configurable, section_of
-from ..terminal import earned, emit, follow, image_size_option, json_option, run_option, sheet
+from ..options import WithExample
+from ..terminal import dataset_option, earned, emit, follow, image_size_option, json_option, run_option, sheet
 
 if TYPE_CHECKING:
-    from unas_hw.methods.rl_darts.ppo import PpoConfig
+    from unas_hw.methods.rl_darts.config import PpoConfig
 
 
-@click.command()
-@configurable({"training": "unas_hw.training:Recipe", "ppo": "unas_hw.methods.rl_darts.ppo:PpoConfig"})
+def _sections() -> dict[str, type]:
+    from unas_hw.methods.rl_darts.config import PpoConfig
+    from unas_hw.training import Recipe
+
+    return {"training": Recipe, "ppo": PpoConfig}
+
+
+@click.command(cls=WithExample, example="unas-hw train --recipe short --epochs 30")
+@configurable(_sections)
 @run_option
 @click.option(
     "--recipe", metavar="NAME", default="short", show_default=True,
@@ -36,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--compile/--no-compile", default=None, help="With torch.compile; by default on a GPU.")
 @click.option("--architecture", metavar="TEXT|FILE", help="Train this one, without a search.")
 @click.option("--space", metavar="SPACE", help="Train the same choices in a sibling: 'darts?width=36&layers=20'.")
-@click.option("--dataset", metavar="NAME", help="Train on other images.")
+@dataset_option("Train on other images")
 @image_size_option
 @click.option("--name", metavar="NAME", help="Run folder for a network that is not a run's own.")
 @json_option
@@ -82,8 +90,7 @@ def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **to
 def _ppo(task: str, steps: str | None) -> PpoConfig:
     """What suits the task, and what was told."""
     from profilers.units import parse_count
-    from unas_hw.methods.rl_darts.ppo import PpoConfig
-    from unas_hw.methods.rl_darts.search import ppo_for
+    from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
     from unas_hw.tasks import find_task
 
     told = section_of(click.get_current_context(), "ppo", PpoConfig)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from ..options import WithExample
 from ..terminal import follow, json_option, rounds_option, run_option
 from .export import finish
 
 
-@click.command()
+@click.command(cls=WithExample, example="unas-hw verify runs/NAME/export/model.onnx --device ssh://pi@raspberrypi")
 @click.argument("artifact", required=False)
 @run_option
 @click.option("--format", "format_name", metavar="NAME", help="Of a run; by default what was exported last.")

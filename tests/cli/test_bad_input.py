@@ -13,9 +13,7 @@ import pytest
 import torch
 from click.testing import Result
 
-from cli.commands.search import OWN
 from tests.cli.conftest import QUICK, Run, read
-from unas_hw.methods.registry import OTHERS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -87,10 +85,6 @@ def test_hyper_parameters_that_cannot_be_are_refused_before_anything_is_done(
 ) -> None:
     refused(unas_hw("search", "--method", method, "--set", setting), 2, setting.partition(".")[2])
     assert list(folder.iterdir()) == []
-
-
-def test_the_command_line_knows_all_methods_with_a_search_of_their_own() -> None:
-    assert set(OWN) == set(OTHERS)
 
 
 def test_other_budgets_methods_and_estimators_are_refused_with_the_mend(unas_hw: Run, images: str) -> None:

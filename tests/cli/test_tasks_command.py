@@ -57,7 +57,7 @@ def test_what_does_not_go_together_is_one_line_with_a_mend(unas_hw: Run, words: 
     ("words", "said"),
     [
         (("search", *TASK, "--dataset", "digits"), "both say what is learnt"),
-        (("search", "--latency-budget", "50%", "--steps", "5k"), "--steps is for a search with --task"),
+        (("search", "--latency-budget", "50%", "--steps", "5k"), "which is for a search with --task"),
         (("train", "--steps", "5k", "--architecture", "id", "--dataset", "digits"), "--steps is for the policy"),
     ],
 )

@@ -27,7 +27,7 @@ from profilers.timing import timing_rule
 import torch, json
 torch.set_num_threads(1)
 unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=1000, architectures=2, weights_from="both")
-job = search(SearchSettings(budget="50%", space={space!r}, target=Target(device="sim:phone"), unas=unas,
+job = search(SearchSettings(budget="50%", space={space!r}, device="sim:phone", config=unas,
     run=sys.argv[1]), timing_rule(4))
 if sys.argv[2:] and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
     for step in job:

@@ -18,9 +18,9 @@ from profilers.timing import TimingRule
 from unas_hw.jobs.search import search
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.freenas import job as freenas_job
+from unas_hw.methods.freenas.config import FreenasConfig
 from unas_hw.methods.freenas.knapsack import Path as Choices
-from unas_hw.methods.freenas.search import FreenasConfig, best_networks, count_rounds, rounds
-from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.freenas.search import best_networks, count_rounds, rounds
 from unas_hw.progress import finish
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import Run
@@ -137,8 +137,8 @@ def test_rounds_go_on_where_they_were_stopped(space: ChainSpace, model: LatencyM
 @pytest.fixture(scope="module")
 def settings(npz: Path, small_table_path: Path) -> SearchSettings:
     return SearchSettings(
-        budget="40%", dataset=str(npz), table=small_table_path, run="one", unas=UnasConfig(method="freenas", seed=3),
-        freenas=ITERATIVE,
+        budget="40%", dataset=str(npz), table=small_table_path, run="one", seed=3,
+        config=ITERATIVE,
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_a_search_trains_nothing_and_leaves_a_run_as_others_do(whole: Path, sett
     assert result["score_exact"] is True
     weights = safetensors.torch.load_file(run.path / "weights.safetensors")
     with torch.random.fork_rng():
-        torch.manual_seed(settings.unas.seed)
+        torch.manual_seed(settings.seed)
         fresh = space.network(architecture).state_dict()
     assert all(torch.equal(weights[name], fresh[name]) for name in fresh)
     assert not (run.path / "checkpoint.safetensors").exists()
@@ -207,8 +207,8 @@ def test_scores_that_are_there_are_read_and_not_made_again(
 
 
 def test_other_budgets_of_a_search_are_kept(settings: SearchSettings, rule: TimingRule) -> None:
-    limited = replace(settings, freenas=FreenasConfig(), limits={"params": "90k"}, run="limited")
+    limited = replace(settings, config=FreenasConfig(), params_budget="90k", run="limited")
     result = finish(search(limited, rule))
     assert result["feasible"] and result["limits"]["params"]["value"] <= 90_000 and result["rounds"] == 1
-    free = finish(search(replace(limited, limits={}, run="free"), rule))
+    free = finish(search(replace(limited, params_budget=None, run="free"), rule))
     assert result["score"] < free["score"] and free["limits"] == {}

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from unas_hw.errors import MethodError
+from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.methods.monas.rewards import Bound, Child, Reward
-from unas_hw.methods.monas.search import CHECKPOINT, Batch, MonasConfig, MonasSearch
+from unas_hw.methods.monas.search import CHECKPOINT, Batch, MonasSearch
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.front import hypervolume
 from unas_hw.space import SearchSpace

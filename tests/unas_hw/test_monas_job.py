@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 import pytest
 
 import unas_hw
-from latency_tables.home import Target
 from latency_tables.table import LatencyTable
 from profilers.errors import MissingDependencyError
 from profilers.registry import open_profiler
@@ -25,8 +24,7 @@ from unas_hw.errors import DataError, MethodError
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
-from unas_hw.methods.monas.search import MonasConfig
-from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.progress import finish
 from unas_hw.resources import Energy
 from unas_hw.runs import Run
@@ -57,9 +55,7 @@ def energies(small: SearchSpace, rule: TimingRule, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def settings(npz: Path, energies: Path) -> SearchSettings:
-    return SearchSettings(
-        budget=None, dataset=str(npz), table=energies, run="one", unas=UnasConfig(method="monas"), monas=TINY
-    )
+    return SearchSettings(budget=None, dataset=str(npz), table=energies, run="one", config=TINY)
 
 
 def test_children_are_trained_and_the_front_is_written(
@@ -98,13 +94,13 @@ from profilers.timing import TimingRule
 from unas_hw.jobs.search import search
 from unas_hw.search.settings import SearchSettings
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.monas.search import MonasConfig
+from unas_hw.methods.monas.config import MonasConfig
 
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])
 settings = SearchSettings(
     budget=None, dataset=told["dataset"], table=Path(told["table"]), run="one",
-    unas=UnasConfig(method="monas"), monas=MonasConfig(**told["monas"]),
+    config=MonasConfig(**told["monas"]),
 )
 for step in search(settings, TimingRule(**told["rule"])):
     if step.stage == "children":
@@ -166,9 +162,7 @@ def test_children_can_be_priced_from_a_table_and_keep_a_budget(settings: SearchS
     lines = [f'"tiny:{",".join(name)}",{worth[name]},0' for name in networks]
     Path("known.csv").write_text("\n".join(["architecture,valid,other", *lines]))
     config = replace(TINY, children=27, batch=4, accuracies="known.csv:valid", reward="constraint")
-    asked = replace(
-        settings, space="tiny.yaml", table=None, target=Target(device="sim:phone"), budget="60%", monas=config
-    )
+    asked = replace(settings, space="tiny.yaml", table=None, device="sim:phone", budget="60%", config=config)
     notes = [step.note for step in search(asked, rule) if step.note]
     run = Run.find(None)
     result = run.read_json("result.json")
@@ -183,11 +177,11 @@ def test_children_can_be_priced_from_a_table_and_keep_a_budget(settings: SearchS
     assert result["measured_ms"] <= result["budget_ms"]
     for name, what in (("known.csv:tst", "no column of numbers 'tst'"), ("known.csv", "which are the accuracies")):
         with pytest.raises(DataError, match=what):
-            finish(search(replace(asked, run="two", monas=replace(config, accuracies=name)), rule))
+            finish(search(replace(asked, run="two", config=replace(config, accuracies=name)), rule))
     assert not Path("runs/two").exists(), "what is misspelt is refused before a run is begun"
     Path("known.csv").write_text("\n".join(["architecture,valid", *lines[:5]]).replace(",0", ""))
     with pytest.raises(DataError, match=r"known\.csv has no accuracy of tiny:"):
-        finish(search(replace(asked, run="three", monas=replace(config, accuracies="known.csv")), rule))
+        finish(search(replace(asked, run="three", config=replace(config, accuracies="known.csv")), rule))
 
 
 def test_without_ray_there_is_the_line_that_installs_it_before_a_run_is_begun(
@@ -195,17 +189,17 @@ def test_without_ray_there_is_the_line_that_installs_it_before_a_run_is_begun(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match="ray is not installed") as caught:
-        finish(search(replace(settings, monas=replace(TINY, ray="local")), rule))
+        finish(search(replace(settings, config=replace(TINY, ray="local")), rule))
     assert caught.value.mend == "pip install 'unas-hw[ray]'"
     assert not Path("runs").exists()
 
 
 def test_a_constraint_needs_something_to_keep(settings: SearchSettings, rule: TimingRule) -> None:
     with pytest.raises(MethodError, match="nothing to keep"):
-        finish(search(replace(settings, monas=replace(TINY, reward="constraint")), rule))
+        finish(search(replace(settings, config=replace(TINY, reward="constraint")), rule))
     bounded: dict[str, Any] = finish(
         search(
-            replace(settings, run="two", monas=replace(TINY, children=2, reward="constraint", max_power_w=10.0)), rule
+            replace(settings, run="two", config=replace(TINY, children=2, reward="constraint", max_power_w=10.0)), rule
         )
     )
     assert bounded["feasible"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from unas_hw.data import Dataset
 from unas_hw.errors import MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
-from unas_hw.methods.registry import METHODS, configured
+from unas_hw.methods.registry import find_method, methods
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import GRADIENTS, METRICS, UnasSearch
 from unas_hw.objectives.forms import FORMS, HINGE, LINEAR
@@ -22,7 +23,10 @@ from unas_hw.runs import RUNS, Run
 from unas_hw.search.constraints import Constraint
 from unas_hw.spaces.chain import ChainSpace
 
-CONFIG = UnasConfig(warmup_epochs=0, epochs=2, batch_size=24, diagnose_every=2, multiplier_rate=1.0)
+QUICK: dict[str, Any] = {
+    "warmup_epochs": 0, "epochs": 2, "batch_size": 24, "diagnose_every": 2, "multiplier_rate": 1.0
+}  # fmt: skip
+CONFIG = UnasConfig(**QUICK)
 TERMS = {
     "unas": ("rebar", "train", 0.5, "both", "exact", "hinge"),
     "darts": ("darts", "valid", 0.5, "relaxed", "expected", "hinge"),
@@ -32,6 +36,15 @@ TERMS = {
     "proxylessnas": ("binary-gates", "valid", 0.5, "choice", "expected", "proxylessnas"),
     "fbnet": ("gumbel", "valid", 0.5, "relaxed", "expected", "fbnet"),
 }
+
+
+METHODS = [name for name, method in methods().items() if isinstance(method.config(), UnasConfig)]
+
+
+def named(name: str, **changes: Any) -> UnasConfig:
+    config = find_method(name).config()
+    assert isinstance(config, UnasConfig)
+    return replace(config, **changes)
 
 
 def _search(
@@ -54,30 +67,29 @@ def _search(
 
 
 def test_the_table_is_that_of_the_documentation() -> None:
-    assert METHODS.keys() == TERMS.keys()
+    assert set(METHODS) == TERMS.keys()
     for name, terms in TERMS.items():
-        config = configured(name, UnasConfig())
+        config = named(name)
         seen = (config.estimator, config.loss_on, config.gap_weight, config.weights_from)
         assert (*seen, config.latency_estimator, config.budget_form) == terms, name
-        assert config.method == name
     for name in ("snas", "fbnet"):
-        config = configured(name, UnasConfig())
+        config = named(name)
         assert config.tau_end is not None and config.tau_end < config.tau
-    assert configured("unas", UnasConfig()) == UnasConfig()
+    assert named("unas") == UnasConfig()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_weights_and_architecture(
     space: ChainSpace, table: LatencyTable, data: Dataset, method: str
 ) -> None:
-    search = _search(space, table, data, configured(method, CONFIG))
+    search = _search(space, table, data, named(method, **QUICK))
     lines = search.run.lines(METRICS)
     assert len(lines) == 2 and all(line["cost"] > 0 for line in lines)
     assert lines[-1]["mode_valid_loss"] > 0 and 0 <= lines[-1]["mode_valid_accuracy"] <= 1
     assert bool((search.distribution.alpha != 0).any())
     assert all(bool(value.isfinite().all()) for value in search.supernet.state_dict().values())
     measured = search.run.lines(Meter.JOURNAL)
-    assert bool(measured) == (METHODS[method].get("latency_estimator") != "expected")
+    assert bool(measured) == (named(method).latency_estimator != "expected")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -138,7 +150,7 @@ def test_the_probability_of_skipping_is_told(space: ChainSpace, table: LatencyTa
 
 def test_settings_that_contradict_each_other_are_refused(space: ChainSpace, table: LatencyTable, data: Dataset) -> None:
     with pytest.raises(MethodError, match="no method is called 'dart'") as caught:
-        configured("dart", UnasConfig())
+        find_method("dart")
     assert caught.value.mend == "did you mean 'darts'?"
     with pytest.raises(MethodError, match="no form of the latency is called 'log'"):
         _search(space, table, data, replace(CONFIG, budget_form="log"))

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from tests.unas_hw.bright import EPISODE, QUARTERS, TASK, Bright
 from unas_hw.errors import MethodError
 from unas_hw.methods.rl_darts import ppo
+from unas_hw.methods.rl_darts.config import PpoConfig
 from unas_hw.methods.rl_darts.policy import Uniform, judged
-from unas_hw.methods.rl_darts.ppo import Ppo, PpoConfig, Spread, evaluate, seen
+from unas_hw.methods.rl_darts.ppo import Ppo, Spread, evaluate, seen
 from unas_hw.ops.impala import Policy, impala_cnn
 
 SHORT = PpoConfig(steps=1024, environments=8, horizon=16, passes=2, minibatch=32, lr=3e-3, gamma=0.9, gae_lambda=0.8)

@@ -13,8 +13,9 @@ from latency_tables.table import LatencyTable
 from unas_hw.errors import BudgetError
 from unas_hw.latency_model import LatencyModel, predict
 from unas_hw.meter import TableMeter
+from unas_hw.methods.settings import settings_of
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.search.published import MOBILE, config_for, proxy, published_table, refuse_percentile, shapes
+from unas_hw.search.published import MOBILE, proxy, published_table, refuse_percentile, shapes
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
@@ -153,6 +154,7 @@ def test_a_table_of_means_knows_no_percentile(pixel1: LatencyTable) -> None:
 
 
 def test_defaults_suit_the_space() -> None:
-    assert config_for("mbconv-small") == config_for(None) == UnasConfig()
-    mobile = config_for(MOBILE)
+    assert settings_of(budget="50%").config == settings_of(budget="50%", space="mbconv-small").config == UnasConfig()
+    mobile = settings_of(budget="80ms", space=MOBILE).config
+    assert isinstance(mobile, UnasConfig)
     assert mobile.epochs + mobile.warmup_epochs < UnasConfig().epochs + UnasConfig().warmup_epochs

@@ -15,9 +15,10 @@ import torch
 from latency_tables.table import LatencyTable
 from unas_hw.data import Dataset
 from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Footprint, Reach, narrowed, sizes_of
 from unas_hw.methods.radars.pruners import ChildPruner, SubspacePruner
-from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsConfig, RadarsSearch, by_worth
+from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsSearch, by_worth
 from unas_hw.resources import Params
 from unas_hw.runs import Run
 from unas_hw.search.constraints import Constraint

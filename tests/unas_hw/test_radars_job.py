@@ -17,10 +17,10 @@ from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.search import search
 from unas_hw.memory import CLEAR, Mode, StepCost
 from unas_hw.methods.radars import job as jobs_radars
-from unas_hw.methods.radars.job import STEPS, SUBSPACE
+from unas_hw.methods.radars.config import RadarsConfig
+from unas_hw.methods.radars.job import STEPS
 from unas_hw.methods.radars.pruners import DRAWS
-from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsConfig
-from unas_hw.methods.registry import configured
+from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.network import load_network
@@ -28,6 +28,7 @@ from unas_hw.optimizer_state import under
 from unas_hw.progress import Step, finish
 from unas_hw.repair.job import searched
 from unas_hw.runs import Run
+from unas_hw.search.run_folder import SUBSPACE
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces.subspace import Subspace, SubspaceSupernet
@@ -62,8 +63,8 @@ def settings(npz: Path, small_table_path: Path) -> SearchSettings:
         dataset=str(npz),
         table=small_table_path,
         run="one",
-        unas=configured("radars", TINY),
-        radars=PRUNING,
+        ending=TINY,
+        config=PRUNING,
         memory_budget="8GB",
     )
 
@@ -97,7 +98,7 @@ def test_a_search_in_a_machine_that_has_enough_prunes_nothing(settings: SearchSe
 def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(
     settings: SearchSettings, rule: TimingRule, reading: Any
 ) -> None:
-    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, reading=reading))
+    told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, reading=reading))
     notes = [step.note for step in search(told, rule)]
     run = Run.find("one")
     subspace, result = run.read_json(SUBSPACE), run.read_json("result.json")
@@ -148,7 +149,7 @@ def _kill(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], b
 def test_unas_begins_with_what_the_pruning_learnt_where_it_is_told_to(
     settings: SearchSettings, rule: TimingRule, warm: bool
 ) -> None:
-    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, warm_start=warm))
+    told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, warm_start=warm))
     _kill(told, rule, lambda step: step.stage == "warm-up")
     run = Run.find("one")
     saved = run.load_tensors(UNAS_CHECKPOINT)

@@ -48,8 +48,8 @@ def workshop(npz: Path, small_table_path: Path, rule: TimingRule, tmp_path_facto
         dataset=str(npz),
         table=small_table_path,
         run="one",
-        unas=TINY,
-        limits={"params": "10M"},
+        config=TINY,
+        params_budget="10M",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

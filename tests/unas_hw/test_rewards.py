@@ -8,7 +8,8 @@ from itertools import product
 
 import pytest
 
-from unas_hw.methods.monas.rewards import Bound, Child, Penalty, Reward, RewardKind
+from unas_hw.methods.monas.config import Penalty, RewardKind
+from unas_hw.methods.monas.rewards import Bound, Child, Reward
 
 
 def child(accuracy: float, energy_mj: float, power_w: float = 0.0) -> Child:

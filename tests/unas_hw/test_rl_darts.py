@@ -16,8 +16,8 @@ from tests.unas_hw.conftest import PHONE
 from unas_hw.errors import MethodError
 from unas_hw.jobs.profile import profile
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.rl_darts.ppo import PpoConfig
-from unas_hw.methods.rl_darts.search import RlDarts, RlDartsConfig, ppo_for
+from unas_hw.methods.rl_darts.config import PpoConfig, RlDartsConfig, ppo_for
+from unas_hw.methods.rl_darts.search import RlDarts
 from unas_hw.progress import finish
 from unas_hw.spaces import find_space
 from unas_hw.spaces.impala import ImpalaSpace

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from latency_tables.home import Target
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
 from tests.unas_hw.conftest import PHONE
@@ -19,9 +18,8 @@ from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
 from unas_hw.jobs.train import Elsewhere, plays, retrain
+from unas_hw.methods.rl_darts.config import PpoConfig, RlDartsConfig
 from unas_hw.methods.rl_darts.job import CHECKPOINT, METRICS
-from unas_hw.methods.rl_darts.ppo import PpoConfig
-from unas_hw.methods.rl_darts.search import RlDartsConfig
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
@@ -48,10 +46,9 @@ def settings(table_of_policies: Path) -> SearchSettings:
         budget="30%",
         dataset=TASK,
         table=table_of_policies,
-        target=Target(device=PHONE),
+        device=PHONE,
         run="played",
-        unas=UnasConfig(method="rl_darts"),
-        rl_darts=RlDartsConfig(steps=192, **PLAYED),
+        config=RlDartsConfig(steps=192, **PLAYED),
     )
 
 
@@ -109,7 +106,7 @@ def test_a_policy_can_be_trained_without_a_search(rule: TimingRule) -> None:
 @pytest.mark.parametrize(
     ("change", "what", "mend"),
     [
-        ({"unas": UnasConfig(method="unas")}, "learns from labelled images", "--task minatar:breakout"),
+        ({"config": UnasConfig(), "method": ""}, "learns from labelled images", "--task minatar:breakout"),
         ({"dataset": "digits"}, "learns by playing", "--task"),
         ({"space": "mbconv-small", "table": None}, "no space of policies", "--space impala"),
         ({"rl_darts": RlDartsConfig(gamma=2.0)}, "gamma=2.0", "rl_darts.gamma"),

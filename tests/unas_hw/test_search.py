@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 
 import unas_hw
 from latency_tables.errors import MissingEntryError, NoisyTableError, TableError
-from latency_tables.home import ANY, Target, default_path
+from latency_tables.home import Target, default_path
 from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
@@ -49,7 +49,7 @@ def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[...
 
 @pytest.fixture(scope="module")
 def settings(npz: Path, small_table_path: Path) -> SearchSettings:
-    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", unas=UNTRAINED)
+    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", config=UNTRAINED)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def whole(settings: SearchSettings, rule: TimingRule, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        finish(search(replace(settings, unas=TINY), rule))
+        finish(search(replace(settings, config=TINY), rule))
     return folder
 
 
@@ -77,7 +77,7 @@ def test_a_search_reports_what_it_found_and_leaves_it_in_files(
     settings: SearchSettings, rule: TimingRule, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(whole)
-    result = finish(search(replace(settings, unas=TINY), rule))  # what it found before
+    result = finish(search(replace(settings, config=TINY), rule))  # what it found before
     keys = ("run", "space", "architecture", "table", "budget_ms", "predicted_ms", "measured_ms", "feasible")
     assert set(keys) | {"valid_accuracy", "seconds"} <= result.keys()
     assert (result["run"], result["space"], result["feasible"]) == ("runs/one", "mbconv-small", True)
@@ -128,7 +128,7 @@ def test_a_finished_search_is_not_made_again(settings: SearchSettings, rule: Tim
 def test_a_run_with_other_settings_is_not_mixed_up(settings: SearchSettings, rule: TimingRule) -> None:
     finish(search(settings, rule))
     with pytest.raises(RunError, match=r"begun with tau=0\.4, not 0\.7"):
-        finish(search(replace(settings, unas=replace(UNTRAINED, tau=0.7)), rule))
+        finish(search(replace(settings, config=replace(UNTRAINED, tau=0.7)), rule))
 
 
 def test_runs_without_a_name_are_named_after_what_they_search(settings: SearchSettings, rule: TimingRule) -> None:
@@ -136,9 +136,9 @@ def test_runs_without_a_name_are_named_after_what_they_search(settings: SearchSe
     first = finish(search(nameless, rule))
     assert first["run"] == "runs/mbconv-small@1x1x8x8-stripes-sim-phone-40pct-s0"
     assert finish(search(nameless, rule)) == first
-    other = finish(search(replace(nameless, unas=replace(UNTRAINED, tau=0.7)), rule))
+    other = finish(search(replace(nameless, config=replace(UNTRAINED, tau=0.7)), rule))
     assert other["run"] == first["run"] + "-2"
-    seeded = finish(search(replace(nameless, unas=replace(UNTRAINED, seed=3)), rule))
+    seeded = finish(search(replace(nameless, seed=3), rule))
     assert seeded["run"].endswith("-s3")
 
 
@@ -186,12 +186,12 @@ def test_a_budget_at_a_percentile_is_kept_at_that_percentile(settings: SearchSet
 def test_without_a_table_the_device_is_profiled_first_and_then_remembered(
     settings: SearchSettings, rule: TimingRule
 ) -> None:
-    fresh = replace(settings, table=None, target=Target(device="sim:phone"))
+    fresh = replace(settings, table=None, device="sim:phone")
     steps = _until(fresh, rule, lambda step: step.stage == "measure candidates")
     assert "no table for mbconv-small@1x1x8x8 yet: profiling sim:phone first" in steps[0].note
     path = default_path("mbconv-small@1x1x8x8", "sim:phone", "simulated", 1)
     assert path.is_file()
-    again = _until(replace(fresh, target=ANY, run="two"), rule, lambda step: bool(step.note))
+    again = _until(replace(fresh, device=None, run="two"), rule, lambda step: bool(step.note))
     assert again[-1].note == f"latencies from {path}, the last profiled"
 
 
@@ -203,7 +203,7 @@ def test_a_table_of_another_device_than_asked_for_is_refused(
     settings: SearchSettings, rule: TimingRule, target: Target, what: str
 ) -> None:
     with pytest.raises(TableError, match=what) as caught:
-        finish(search(replace(settings, target=target), rule))
+        finish(search(replace(settings, **asdict(target)), rule))
     assert str(target).split()[0] in caught.value.mend
 
 
@@ -251,7 +251,7 @@ from unas_hw.methods.unas.config import UnasConfig
 
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])
-settings = SearchSettings(**told["settings"], table=Path(told["table"]), unas=UnasConfig(**told["unas"]))
+settings = SearchSettings(**told["settings"], table=Path(told["table"]), config=UnasConfig(**told["unas"]))
 for step in search(settings, TimingRule(**told["rule"])):
     print(step, flush=True)
 """
@@ -286,7 +286,7 @@ def test_a_search_that_is_killed_twice_finds_what_an_undisturbed_one_finds(
         assert process.returncode == -9, errors
     killed, undisturbed = Run.find(None), whole / "runs" / "one"
     assert not (killed.path / "result.json").exists()
-    result = finish(search(replace(settings, unas=TINY), rule))
+    result = finish(search(replace(settings, config=TINY), rule))
     expected = json.loads((undisturbed / "result.json").read_text())
     for name in ("measured_ms", "raw_ms"):  # sums of the simulated clock, which began anew: the last bit may differ
         assert result[name] == pytest.approx(expected.pop(name), rel=1e-12)
@@ -328,7 +328,7 @@ def test_a_search_that_was_stopped_goes_on_though_another_measured_its_table_aga
     assert settings.table is not None
     path = tmp_path / "small.jsonl"
     path.write_bytes(Path(settings.table).read_bytes())
-    asked = replace(settings, table=path, unas=TINY, run=name)
+    asked = replace(settings, table=path, config=TINY, run=name)
     job = search(asked, rule)
     next(step for step in job if step.stage == "search" and step.done)
     job.close()

@@ -15,7 +15,6 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
 from unas_hw.runs import Run
 from unas_hw.search.settings import SearchSettings
-from unas_hw.training import Hardware
 
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, measure_every=2, diagnose_every=1)
 
@@ -23,7 +22,7 @@ TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, m
 @pytest.fixture
 def settings(npz: Path, small_table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSettings:
     monkeypatch.chdir(tmp_path)
-    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", unas=TINY)
+    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", config=TINY)
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")
@@ -73,7 +72,7 @@ def test_a_memory_budget_that_nothing_keeps_is_refused(settings: SearchSettings,
 
 
 def test_a_search_trains_in_bfloat16_where_it_is_told_to(settings: SearchSettings, rule: TimingRule) -> None:
-    result = finish(search(replace(settings, hardware=Hardware(bf16=True)), rule))
+    result = finish(search(replace(settings, bf16=True), rule))
     assert result["feasible"] and Run.find("one").config["bf16"] is True
     plain = finish(search(replace(settings, run="two"), rule))
     costs = [Run.find(name).lines("metrics.jsonl")[1]["cost"] for name in ("one", "two")]

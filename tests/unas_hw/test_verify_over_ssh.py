@@ -29,7 +29,7 @@ def test_outputs_and_latency_are_those_of_the_other_machine(
     server: sshd.Server, npz: Path, small_table_path: Path, rule: TimingRule
 ) -> None:
     unas = UnasConfig(warmup_epochs=0, epochs=0, finetune_epochs=1)
-    finish(search(SearchSettings(budget="60%", dataset=str(npz), table=small_table_path, run="one", unas=unas), rule))
+    finish(search(SearchSettings(budget="60%", dataset=str(npz), table=small_table_path, run="one", config=unas), rule))
     here = finish(export(ExportSettings(format="onnx", repair=False), rule))
     assert here["device"] == "sim:phone"
     there = finish(verify(here["path"], device=server.address(), rule=rule))

@@ -25,12 +25,10 @@ from unas_hw.jobs.train import Elsewhere, plays, retrain
 from unas_hw.jobs.verify import verify as verified
 from unas_hw.meter import Meter, Reading
 from unas_hw.methods.monas.job import CHILDREN, FRONT
-from unas_hw.methods.rl_darts.ppo import PpoConfig
-from unas_hw.methods.rl_darts.search import ppo_for
+from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
 from unas_hw.network import load_network
 from unas_hw.runs import Run
-from unas_hw.search.prepared import CANDIDATES
-from unas_hw.search.run_folder import RESULT
+from unas_hw.search.run_folder import CANDIDATES, RESULT
 from unas_hw.space import Architecture
 from unas_hw.tasks import find_task
 from unas_hw.training import Hardware, Recipe, find_recipe

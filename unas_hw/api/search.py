@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,11 @@ from unas_hw.api.running import Callback, follow
 from unas_hw.api.tables import Table, target_of
 from unas_hw.api.told import shared_out
 from unas_hw.budget import Budget
-from unas_hw.data import DIGITS
 from unas_hw.jobs.search import search as searched
 from unas_hw.methods.pruning.job import prune as pruned
 from unas_hw.methods.pruning.search import PruneConfig
 from unas_hw.methods.pruning.settings import PruneSettings
-from unas_hw.search.settings import SearchSettings
+from unas_hw.methods.settings import settings_of
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import SPACES, find_space
 from unas_hw.training import Hardware
@@ -73,32 +71,25 @@ def search(
     """
     if isinstance(table, Table):
         space = space or (None if table.latencies.is_published else table.space.origin)
-        table = table.path
     if isinstance(budget, Budget):
         settings.setdefault("confidence", budget.confidence)
-        budget = budget.text
-    told = {
-        "table": table,
-        "budget": budget,
-        "space": space.origin if isinstance(space, SearchSpace) else space,
-        "dataset": DIGITS if dataset is None else str(dataset),
-        "method": method,
-        "seed": seed,
-        "fresh": not resume,
-    }
-    return follow(searched(_settings(**told, **settings), timing_rule(rounds)), Found, callbacks, progress)
+    told = settings_of(
+        table=_text(table.path if isinstance(table, Table) else table),
+        budget=_text(budget),
+        space=space.origin if isinstance(space, SearchSpace) else space,
+        dataset=_text(dataset),
+        method=method,
+        seed=seed,
+        fresh=not resume,
+        **settings,
+    )
+    return follow(searched(told, timing_rule(rounds)), Found, callbacks, progress)
 
 
-def _settings(**told: Any) -> SearchSettings:
-    from unas_hw.methods.registry import configured
-    from unas_hw.methods.unas.config import UnasConfig
-
-    hyper = configured(told.pop("method"), UnasConfig())
-    names = {each.name for each in fields(UnasConfig)} & told.keys()
-    hyper = replace(hyper, **{name: told.pop(name) for name in names})
-    sections = {each: told.pop(each) for each in ("freenas", "monas", "radars", "rl_darts") if each in told}
-    shared_out(told, SearchSettings)
-    return SearchSettings(unas=hyper, **sections, **told)
+def _text(value: Budget | str | Path | None) -> str | None:
+    if isinstance(value, Budget):
+        return value.text
+    return None if value is None else str(value)
 
 
 def prune(
@@ -141,13 +132,12 @@ def prune(
     config, target, others = shared_out(settings, PruneConfig, Target, PruneSettings)
     if isinstance(budget, Budget):
         others.setdefault("confidence", budget.confidence)
-        budget = budget.text
     limits = {"macs": macs_budget, "params": params_budget}
     told = PruneSettings(
         network=str(network),
-        budget=budget,
+        budget=_text(budget),
         limits={name: text for name, text in limits.items() if text is not None},
-        table=None if table is None else str(table.path if isinstance(table, Table) else table),
+        table=_text(table.path if isinstance(table, Table) else table),
         target=target_of(**target),
         config=PruneConfig(**config),
         hardware=Hardware.choose(train_on, bf16),

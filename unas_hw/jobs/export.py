@@ -20,7 +20,6 @@ from unas_hw.data import in_order
 from unas_hw.export import Format, Options, find_format
 from unas_hw.export.batches import MOST, Batches
 from unas_hw.export.manifest import Manifest, digest
-from unas_hw.export.run_card import write_model_card
 from unas_hw.jobs.verify import verified
 from unas_hw.meter import Reading
 from unas_hw.network import WEIGHTS
@@ -28,6 +27,7 @@ from unas_hw.progress import Job, Step
 from unas_hw.repair.job import Repaired, adopt, repair
 from unas_hw.space import Architecture
 from unas_hw.verify.artifact import Context, open_run
+from unas_hw.verify.card import write_model_card
 from unas_hw.verify.latency import measure
 from unas_hw.verify.report import write_reports
 from unas_hw.verify.subject import Subject

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any
 
 import yaml
 
@@ -26,15 +25,15 @@ from unas_hw.distributed import Ranks, join, leave
 from unas_hw.errors import MethodError
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.registry import OTHERS, PLAYING
-from unas_hw.methods.unas.job import accompany, search_unas
+from unas_hw.methods.registry import find_method
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of, said
+from unas_hw.search.method import MethodJob
 from unas_hw.search.prepared import Prepared
 from unas_hw.search.published import STANDS_IN, Proxy, proxy, published_table, refuse_percentile
-from unas_hw.search.run_folder import RESULT, begun_with, keep_table
-from unas_hw.search.settings import SearchSettings, config_of, run_path
+from unas_hw.search.run_folder import RESULT, begun_with, config_of, keep_table, run_path
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.tasks import is_task
@@ -61,8 +60,8 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
         released = True
 
     try:
-        if settings.unas.method in OTHERS and ranks.world > 1:
-            raise MethodError(f"--method {settings.unas.method} runs in one process", mend="leave out --gpus")
+        if ranks.world > 1 and not settings.config.many_processes:
+            raise MethodError(f"--method {settings.method} runs in one process", mend="leave out --gpus")
         if ranks.first:
             return (yield from _search(settings, rule, replace(ranks, release=release)))
         return (yield from _search(settings, rule, ranks)) if ranks.from_first(None) else {}
@@ -73,42 +72,13 @@ def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict
 
 
 def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> Job[dict[str, Any]]:
-    begin = time.monotonic()
-    rule = rule or TimingRule()
-    asked = _asked(settings)
-    other = _other(settings)
-    published = published_table(settings.table, settings.target, settings.space, settings.batch)
-    if published is not None:
-        setting = proxy(
-            published, settings.dataset, settings.image_size, settings.unas.seed, settings.space, settings.batch
-        )
-        table = published
-    else:
-        setting = _as_measured(settings)
-        table = yield from _table(settings, setting.trained, rule)
-        trained = in_precision(setting.trained, table.header["precision"])
-        setting = replace(setting, trained=trained, priced=trained)
-    space, data = setting.trained, setting.data
-    table.refuse_noise()
-    percentile = asked.percentile if asked else 50
-    refuse_percentile(table, percentile)
-    if table.is_published:
-        yield Step("search", 0, 1, f"{STANDS_IN.format(table=table.header['device'])}; {setting}")
-    model = LatencyModel(setting.priced, table, percentile)
-    budget = _resolved(asked, model)
-    path, begun = run_path(settings, config_of(settings, setting, table, budget), table)
-    can_be_measured = not table.is_published and not is_fetched(table.path)
-    if can_be_measured:
-        # A search that was begun goes on with the table that it began with.
-        now = begun_with(path, table) if begun else (yield from _todays(table, rule))
-        if begun and now.hash != table.hash:
-            yield Step(
-                "search", 0, 1, f"{path} goes on with {table.path.name} as it was; --seed or --run begins another"
-            )
-        table = now
-        model = LatencyModel(setting.priced, table, percentile)
-        budget = _resolved(asked, model)
-    smallest_ms, largest_ms = model.latency_ms(model.smallest), model.latency_ms(model.largest)
+    begin, rule = time.monotonic(), rule or TimingRule()
+    job = find_method(settings.method).job
+    _refuse(settings, job)
+    setting, table = yield from _setting(settings, rule)
+    table = yield from _as_of_today(settings, setting, table, rule)
+    model, budget = _promise(settings, setting, table)
+    space = setting.trained
     common: dict[str, Any] = {
         "space": space.name,
         "table": str(table.path),
@@ -116,36 +86,20 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         "budget": settings.budget,
         "budget_ms": budget.in_ms,
     }
-    constraints = constraints_of(settings.limits, space, table, settings.unas.multiplier_rate)
-    unmet = [each for each in constraints if each.resource.range[0] > each.limit]
-    if smallest_ms > budget.in_ms or unmet:
-        return {
-            "run": None,
-            **common,
-            "architecture": None,
-            "predicted_ms": None,
-            "measured_ms": None,
-            "feasible": False,
-            "valid_accuracy": None,
-            "space_min_ms": smallest_ms,
-            "space_median_ms": model.median_ms,
-            "space_max_ms": largest_ms,
-            "unmet": said(unmet[0]) if unmet else None,
-            "seconds": time.monotonic() - begin,
-        }
-    if asked and largest_ms <= budget.in_ms:
+    constraints = constraints_of(settings.limits, space, table, getattr(settings.supernet, "multiplier_rate", 0.2))
+    unmet = next((said(each) for each in constraints if each.resource.range[0] > each.limit), None)
+    if model.latency_ms(model.smallest) > budget.in_ms or unmet:
+        return {**_infeasible(common, model, unmet), "seconds": time.monotonic() - begin}
+    if settings.budget and (largest_ms := model.latency_ms(model.largest)) <= budget.in_ms:
         yield Step("search", 0, 1, f"{budget} binds nothing: the largest network takes {format_ms(largest_ms)}")
     config = config_of(settings, setting, table, budget)
     path = run_path(settings, config, table)[0]
-    run = Run.begin(path, config) if ranks.first else Run.open(path)
-    if ranks.first and can_be_measured:
-        keep_table(run, table)
     prepared = Prepared(
         settings=settings,
         rule=rule,
         whole=space,
         space=space,
-        data=data,
+        data=setting.data,
         table=table,
         model=model,
         budget=budget,
@@ -153,26 +107,88 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         constraints=constraints,
         common=common,
         begin=begin,
-        run=run,
+        run=Run.begin(path, config) if ranks.first else Run.open(path),
+        ranks=ranks,
     )
-    if not ranks.first:
-        yield from accompany(prepared, ranks)
-        return {}
-    if settings.told:
-        write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(settings.told), sort_keys=False))
+    return (yield from _begun(prepared, job))
+
+
+def _begun(prepared: Prepared, job: MethodJob) -> Job[dict[str, Any]]:
+    """The search itself; the first process keeps beside it what it was told."""
+    run, told = prepared.run, prepared.settings.told
+    if not prepared.ranks.first:
+        return (yield from job.search(prepared))
+    if _can_be_measured(prepared.table):
+        keep_table(run, prepared.table)
+    if told:
+        write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(told), sort_keys=False))
     with run.alone():
         if (run.path / RESULT).exists():
             yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
             return run.read_json(RESULT)
-        yield from _notes(model, budget)
-        if other is not None:
-            return (yield from other.search(prepared))
-        return (yield from search_unas(prepared, ranks))
+        yield from _notes(prepared.model, prepared.budget)
+        return (yield from job.search(prepared))
+
+
+def _setting(settings: SearchSettings, rule: TimingRule) -> Job[tuple[Proxy, LatencyTable]]:
+    """What is trained and what is priced, and the table that prices it."""
+    table = published_table(settings.table, settings.target, settings.space, settings.batch)
+    if table is not None:
+        setting = proxy(table, settings.dataset, settings.image_size, settings.seed, settings.space, settings.batch)
+        yield Step("search", 0, 1, f"{STANDS_IN.format(table=table.header['device'])}; {setting}")
+        return setting, table
+    setting = _as_measured(settings)
+    table = yield from _table(settings, setting.trained, rule)
+    trained = in_precision(setting.trained, table.header["precision"])
+    return replace(setting, trained=trained, priced=trained), table
+
+
+def _as_of_today(settings: SearchSettings, setting: Proxy, table: LatencyTable, rule: TimingRule) -> Job[LatencyTable]:
+    """The table in this machine's time; a search that was begun goes on with the table that it began with."""
+    table.refuse_noise()
+    _, budget = _promise(settings, setting, table)
+    if not _can_be_measured(table):
+        return table
+    path, begun = run_path(settings, config_of(settings, setting, table, budget), table)
+    if not begun:
+        return (yield from _todays(table, rule))
+    kept = begun_with(path, table)
+    if kept.hash != table.hash:
+        yield Step("search", 0, 1, f"{path} goes on with {table.path.name} as it was; --seed or --run begins another")
+    return kept
+
+
+def _can_be_measured(table: LatencyTable) -> bool:
+    return not table.is_published and not is_fetched(table.path)
+
+
+def _promise(settings: SearchSettings, setting: Proxy, table: LatencyTable) -> tuple[LatencyModel, Budget]:
+    """What networks take, and what they may take, in milliseconds; nothing exceeds a budget that was not given."""
+    asked = None if settings.budget is None else Budget.parse(settings.budget, settings.confidence)
+    percentile = asked.percentile if asked else 50
+    refuse_percentile(table, percentile)
+    model = LatencyModel(setting.priced, table, percentile)
+    largest_ms = model.latency_ms(model.largest)
+    return model, asked.resolve(model.latency_ms(model.smallest), largest_ms) if asked else Budget(UNBOUND * largest_ms)
+
+
+def _infeasible(common: dict[str, Any], model: LatencyModel, unmet: str | None) -> dict[str, Any]:
+    """The result where no network keeps the budgets."""
+    nothing = dict.fromkeys(("run", "architecture", "predicted_ms", "measured_ms", "valid_accuracy"))
+    return {
+        **nothing,
+        **common,
+        "feasible": False,
+        "space_min_ms": model.latency_ms(model.smallest),
+        "space_median_ms": model.median_ms,
+        "space_max_ms": model.latency_ms(model.largest),
+        "unmet": unmet,
+    }
 
 
 def _as_measured(settings: SearchSettings) -> Proxy:
     """The space for the images as they are: what is trained is what is measured."""
-    data = load_dataset(settings.dataset, image_size=settings.image_size, seed=settings.unas.seed)
+    data = load_dataset(settings.dataset, image_size=settings.image_size, seed=settings.seed)
     space = find_space(
         settings.space or default_space(data.image_shape[1], data.origin),
         image_shape=data.image_shape,
@@ -210,39 +226,15 @@ def _todays(table: LatencyTable, rule: TimingRule) -> Job[LatencyTable]:
     return (yield from refresh(table, profiler, quick(rule)))
 
 
-class Other(Protocol):
-    """A search of its own, as a module."""
-
-    def refuse(self, settings: SearchSettings) -> None:
-        """Raises a ``UnasError`` for what cannot be, before a run is begun."""
-        ...
-
-    def search(self, prepared: Prepared) -> Job[dict[str, Any]]:
-        """From a prepared search to its result, see ``unas_hw.search.prepared.finish``."""
-        ...
-
-
-def _other(settings: SearchSettings) -> Other | None:
-    if is_task(settings.dataset) and settings.unas.method != PLAYING:
+def _refuse(settings: SearchSettings, job: MethodJob) -> None:
+    """Raises a ``UnasError`` for what cannot be, before a run is begun."""
+    settings.config.check()
+    if is_task(settings.dataset) and not settings.config.plays:
         raise MethodError(
-            f"--method {settings.unas.method} learns from labelled images, and {settings.dataset} has none",
+            f"--method {settings.method} learns from labelled images, and {settings.dataset} has none",
             mend=f"unas-hw search --task {settings.dataset}",
         )
-    if settings.unas.method not in OTHERS:
-        return None
-    found = cast(Other, import_module(OTHERS[settings.unas.method]))
-    found.refuse(settings)
-    return found
-
-
-def _asked(settings: SearchSettings) -> Budget | None:
-    return None if settings.budget is None else Budget.parse(settings.budget, settings.confidence)
-
-
-def _resolved(budget: Budget | None, model: LatencyModel) -> Budget:
-    """In milliseconds; one that nothing exceeds where there is none."""
-    largest_ms = model.latency_ms(model.largest)
-    return budget.resolve(model.latency_ms(model.smallest), largest_ms) if budget else Budget(UNBOUND * largest_ms)
+    job.refuse(settings)
 
 
 def _notes(model: LatencyModel, budget: Budget) -> Job[None]:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from unas_hw.data import DIGITS, load_dataset
 from unas_hw.jobs.predict import said
+from unas_hw.methods.rl_darts.config import PpoConfig
 from unas_hw.methods.rl_darts.policy import train_policy
-from unas_hw.methods.rl_darts.ppo import PpoConfig
-from unas_hw.network import save_network
-from unas_hw.progress import Job, Step
+from unas_hw.progress import Job
 from unas_hw.runs import RUNS, Run
 from unas_hw.space import Architecture, SearchSpace
 from unas_hw.spaces import default_space, find_space
 from unas_hw.spaces.published import find_published_architecture
 from unas_hw.tasks import is_task
-from unas_hw.training import Hardware, Recipe, evaluate, lacking, train
-from unas_hw.training.recipes import OF_DATASET
+from unas_hw.training import Hardware, Recipe
+from unas_hw.training.retraining import retrained
 from unas_hw.verify.artifact import Context, open_run
 
-FOLDER = "train"
 PROMISE = ("table", "table_hash", "budget", "budget_ms", "percentile", "confidence")
 """What a run's configuration says of its budget."""
 
@@ -77,7 +75,11 @@ def retrain(
     with context.run.alone():
         if is_task(context.data.origin):
             return (yield from train_policy(context, ppo, recipe.seed, hardware or Hardware(), begin))
-        return (yield from _retrain(context, recipe, hardware or Hardware(), begin))
+        return (
+            yield from retrained(
+                context.run, context.space, context.architecture, context.data, recipe, hardware or Hardware()
+            )
+        )
 
 
 def plays(name: str | None, elsewhere: Elsewhere | None = None) -> str | None:
@@ -85,46 +87,6 @@ def plays(name: str | None, elsewhere: Elsewhere | None = None) -> str | None:
     source = elsewhere or Elsewhere(run=name)
     dataset = source.dataset or ("" if source.architecture else Run.find(source.run).config["dataset"])
     return dataset if is_task(dataset) else None
-
-
-def _retrain(context: Context, recipe: Recipe, hardware: Hardware, begin: float) -> Job[dict[str, Any]]:
-    architecture, run = context.architecture, context.run
-    if recipe.augmentation == OF_DATASET:
-        recipe = replace(recipe, augmentation=context.data.augmentation)
-    (run.path / FOLDER).mkdir(exist_ok=True)
-    told = run.path / FOLDER / "recipe.json"
-    if told.exists() and run.read_json(f"{FOLDER}/recipe.json") != asdict(recipe):
-        for leftover in ("checkpoint.safetensors", "metrics.jsonl"):  # another recipe begins anew
-            (told.parent / leftover).unlink(missing_ok=True)
-    run.write_json(f"{FOLDER}/recipe.json", asdict(recipe))
-    with hardware.seeded(recipe.seed):
-        network = context.space.network(architecture)
-    if without := lacking(network, recipe):
-        left_out = " and ".join(without)
-        yield Step("train", 0, recipe.epochs, f"trained without {left_out}: {architecture} has no place for that")
-    # The validation images chose the architecture; now they are images like others. The test part stays unseen.
-    images = context.data.train + context.data.valid
-    for metrics in train(network, images, recipe, run, FOLDER, hardware):
-        yield Step("train", metrics["epoch"], recipe.epochs, epoch=metrics)
-    save_network(run, f"{FOLDER}/weights.safetensors", network)
-    tested = evaluate(network, context.data.test, hardware.device)
-    result = {
-        "run": str(run.path),
-        "architecture": str(architecture),
-        "dataset": context.data.name,
-        "test_accuracy": tested.top1,
-        "test_interval": list(tested.interval),
-        "test_loss": tested.loss,
-        "epochs": recipe.epochs,
-        "params": sum(weight.numel() for weight in network.parameters()),
-        "macs": context.space.workload(architecture).cost.macs // context.space.input_shape[0],
-        "seconds": time.monotonic() - begin,
-        "recipe": asdict(recipe),
-        "hardware": asdict(hardware),
-        "trained_without": list(without),
-    }
-    run.write_json(f"{FOLDER}/result.json", result)
-    return result
 
 
 def _begin(told: Elsewhere, seed: int) -> Context:

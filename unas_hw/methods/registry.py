@@ -1,77 +1,86 @@
-"""The methods of the field as configurations of one search.
-
-=================  ====================  ==============  =======================  ==============================
-``--method``       estimator             alpha learns    weights learn from       latency
-=================  ====================  ==============  =======================  ==============================
-``unas``           rebar                 L_train + gap   zeta (and z: see below)  exact + residual, dual variable
-``darts``          darts                 L_val           softmax(alpha)           expected, dual variable
-``snas``           gumbel, tau annealed  L_train         zeta                     expected, dual variable
-``gdas``           straight-through      L_val           z                        expected, dual variable
-``reinforce``      reinforce             L_val           z                        measured, dual variable
-``proxylessnas``   binary-gates          L_val           z                        expected, its published form
-``fbnet``          gumbel, tau annealed  L_val           zeta                     expected, its published form
-=================  ====================  ==============  =======================  ==============================
-
-DARTS, SNAS and GDAS know no latency as published; the budget is ours. The table is our reading of these methods in the
-terms of UNAS. Annealing goes from 5 to 0.5.
-"""
+"""Methods by name; nothing is imported before it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from importlib import import_module, metadata
 from types import MappingProxyType
-from typing import Any
+from typing import cast
 
 from unas_hw.errors import MethodError
-from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.search.method import MethodConfig, MethodJob
+from unas_hw.settings import imported
 
-_ANNEALED = {"estimator": "gumbel", "tau": 5.0, "tau_end": 0.5}
-_ONLY_TABLE = {"latency_estimator": "expected"}
-METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+ENTRY_POINTS = "unas_hw.methods"
+"""Group under which other distributions add methods: ``name = package.config:Config``, ``package.job`` beside it."""
+BUILTIN: Mapping[str, str] = MappingProxyType(
     {
-        "unas": {},
-        "darts": {"estimator": "darts", "loss_on": "valid", "weights_from": "relaxed", **_ONLY_TABLE},
-        "snas": {**_ANNEALED, "gap_weight": 0.0, "weights_from": "relaxed", **_ONLY_TABLE},
-        "gdas": {"estimator": "straight-through", "loss_on": "valid", "weights_from": "choice", **_ONLY_TABLE},
-        "reinforce": {
-            "estimator": "reinforce",
-            "loss_on": "valid",
-            "weights_from": "choice",
-            "latency_estimator": "reinforce",
-        },
-        "proxylessnas": {
-            "estimator": "binary-gates",
-            "loss_on": "valid",
-            "weights_from": "choice",
-            "budget_form": "proxylessnas",
-            **_ONLY_TABLE,
-        },
-        "fbnet": {**_ANNEALED, "loss_on": "valid", "weights_from": "relaxed", "budget_form": "fbnet", **_ONLY_TABLE},
+        "unas": "unas_hw.methods.unas.config:UnasConfig",
+        "darts": "unas_hw.methods.unas.config:darts",
+        "snas": "unas_hw.methods.unas.config:snas",
+        "gdas": "unas_hw.methods.unas.config:gdas",
+        "reinforce": "unas_hw.methods.unas.config:reinforce",
+        "proxylessnas": "unas_hw.methods.unas.config:proxylessnas",
+        "fbnet": "unas_hw.methods.unas.config:fbnet",
+        "freenas": "unas_hw.methods.freenas.config:FreenasConfig",
+        "monas": "unas_hw.methods.monas.config:MonasConfig",
+        "radars": "unas_hw.methods.radars.config:RadarsConfig",
+        "rl_darts": "unas_hw.methods.rl_darts.config:RlDartsConfig",
     }
 )
-"""What each sets of ``UnasConfig``; everything else is as in UNAS."""
+"""What makes the default configuration of each."""
 PLAYING = "rl_darts"
 """The method for tasks."""
-OTHERS: Mapping[str, str] = MappingProxyType(
-    {
-        "freenas": "unas_hw.methods.freenas.job",
-        "monas": "unas_hw.methods.monas.job",
-        "radars": "unas_hw.methods.radars.job",
-        PLAYING: "unas_hw.methods.rl_darts.job",
-    }
-)
-"""Searches of their own, by the module of their job; each has a page in ``docs``."""
 
 
-def configured(method: str, config: UnasConfig) -> UnasConfig:
-    """The configuration with what the method sets; raises ``MethodError`` if none is called that."""
-    names = (*METHODS, *OTHERS)
-    if method not in names:
-        near = get_close_matches(method, names)
+@dataclass(frozen=True)
+class Method:
+    """A method that was found.
+
+    Attributes:
+        name: As users call it.
+        target: ``package.config:name`` of what makes its default configuration.
+    """
+
+    name: str
+    target: str
+
+    def config(self) -> MethodConfig:
+        """Its defaults."""
+        made: MethodConfig = imported(self.target)()
+        return made
+
+    @property
+    def job(self) -> MethodJob:
+        """Its ``job.py``; this imports the algorithm."""
+        package = self.target.partition(":")[0].rpartition(".")[0]
+        return cast(MethodJob, import_module(f"{package}.job"))
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """All there are: ours, then those of other distributions, which cannot replace ours."""
+    others = {each.name: each.value for each in metadata.entry_points(group=ENTRY_POINTS)}
+    return {name: Method(name, target) for name, target in (others | dict(BUILTIN)).items()}
+
+
+def find_method(name: str) -> Method:
+    """The method of that name; raises ``MethodError``."""
+    known = methods()
+    if name not in known:
+        near = get_close_matches(name, known)
         raise MethodError(
-            f"no method is called {method!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}",
+            f"no method is called {name!r}",
+            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}",
         )
-    return replace(config, method=method, **METHODS.get(method, {}))
+    return known[name]
+
+
+@cache
+def sections() -> dict[str, type[MethodConfig]]:
+    """Configurations by the key under which files have them."""
+    configs = [type(each.config()) for each in methods().values()]
+    return {each.section: each for each in configs}

@@ -13,25 +13,27 @@ import torch
 from torch import nn
 
 from profilers.units import format_ms
-from unas_hw.jobs.train import FOLDER, retrain
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
 from unas_hw.methods.pruning.settings import METHOD
-from unas_hw.methods.radars.job import SUBSPACE
+from unas_hw.methods.registry import methods
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.found import described, fine_tuned, limits_kept
-from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.found import fine_tuned
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.network import BEFORE, WEIGHTS, inherit, load_network, recalibrate, save_network
 from unas_hw.progress import Job, Step
 from unas_hw.repair.neighbours import aim_ms, neighbours, scale_of
 from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of
 from unas_hw.search.published import latency_of
+from unas_hw.search.result import described, limits_kept
+from unas_hw.search.run_folder import CHECKPOINT, SUBSPACE
 from unas_hw.search.selection import Path, best_of
 from unas_hw.space import Architecture
 from unas_hw.spaces import SUBSET, find_space
 from unas_hw.spaces.subspace import Subspace
 from unas_hw.training import Hardware, Recipe
+from unas_hw.training.retraining import FOLDER, retrained
 from unas_hw.verify.artifact import Context
 
 JOURNAL, STATE = "repair.jsonl", "repair.json"
@@ -127,6 +129,8 @@ def repair(
     elif run.config.get("method") == METHOD:
         told, less = shlex.quote(run.config["space"].removeprefix(SUBSET)), budget_ms**2 / first.upper_ms
         lacking = f"it was pruned; unas-hw prune {told} --latency-budget {less:.3g}ms prunes it further"
+    elif not _has_supernet(run):
+        lacking = f"--method {run.config['method']} trains no network but the one it finds"
     elif not (run.path / CHECKPOINT).is_file():
         lacking = f"its search left no {CHECKPOINT}, so no other network has weights"
     if lacking:
@@ -170,6 +174,12 @@ def repair(
         },
     )
     return found
+
+
+def _has_supernet(run: Run) -> bool:
+    """Whether UNAS has searched, or ended the search."""
+    known = methods().get(run.config["method"])
+    return known is not None and UnasConfig.section in (known.config().section, known.config().ends_with)
 
 
 class _State:
@@ -341,7 +351,7 @@ def adopt(context: Context, architecture: Architecture, reading: Reading, scale:
     trained = (run.path / WEIGHTS[0]).is_file()
     if trained:
         recipe = Recipe(**run.read_json(f"{FOLDER}/recipe.json"))
-        yield from retrain(str(made.path), recipe, _hardware(run))
+        yield from retrained(made, space, architecture, context.data, recipe, _hardware(run))
     _keep(run, context.architecture, trained)
     for name in ("checkpoint.safetensors", "metrics.jsonl"):  # of another network
         (run.path / FOLDER / name).unlink(missing_ok=True)

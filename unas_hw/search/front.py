@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
-
-from unas_hw.methods.monas.rewards import Child
-from unas_hw.space import SearchSpace
 
 COLUMNS = ("accuracy", "latency_ms", "energy_mj", "power_w", "peak_power_w", "macs", "params")
 WIDTH, HEIGHT, MARGIN = 560, 360, 56
@@ -46,14 +43,12 @@ def hypervolume(points: Points, reference: tuple[float, float]) -> float:
     return float(((ordered[:, 0] - reference[0]) * np.diff(heights)).sum())
 
 
-def csv_of(children: Sequence[Child], space: SearchSpace) -> str:
-    """A table of children; what nobody measured is left empty."""
+def csv_of(networks: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A table of what is known of networks, by their architectures; what nobody measured is left empty."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("architecture", *COLUMNS))
-    for child in children:
-        values = (getattr(child, name) for name in COLUMNS)
-        writer.writerow((space.architecture(child.path), *("" if value is None else value for value in values)))
+    writer = csv.DictWriter(text, ("architecture", *COLUMNS), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"architecture": name, **values} for name, values in networks.items())
     return text.getvalue()
 
 

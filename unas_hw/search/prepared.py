@@ -1,38 +1,29 @@
-"""Prepared: what a search of any method begins with, and what all of them do at their end."""
+"""Prepared: what a search of any method begins with, and how all of them measure."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from latency_tables.coverage import profiler_of
 from latency_tables.table import LatencyTable
-from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import Dataset
+from unas_hw.distributed import ALONE, Ranks
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
-from unas_hw.methods.unas.found import described, limits_kept
-from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.search.constraints import Constraint
-from unas_hw.search.published import latency_of, shapes
-from unas_hw.search.run_folder import RESULT
+from unas_hw.search.method import MethodConfig
 from unas_hw.search.selection import Path, Selection, select_first
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 
-ARCHITECTURE = "architecture.json"
-CANDIDATES = "candidates.jsonl"
-"""What was measured at the end, one network a line; of those the search kept one."""
+Config = TypeVar("Config", bound=MethodConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +44,8 @@ class Prepared:
         common: What every result says.
         begin: ``time.monotonic`` when the search was called.
         run: Its folder.
+        ranks: Processes that search together, of which this is one.
+        more: Further keys of the result, of a method that ends with this search.
     """
 
     settings: SearchSettings
@@ -68,6 +61,14 @@ class Prepared:
     common: Mapping[str, Any]
     begin: float
     run: Run
+    ranks: Ranks = ALONE
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, kind: type[Config]) -> Config:
+        """The method's own settings, which are of this kind."""
+        found = self.settings.config
+        assert isinstance(found, kind)
+        return found
 
     def fits(self, path: Path) -> bool:
         """Whether the network keeps all budgets but the latency's."""
@@ -107,47 +108,3 @@ def reported(rounds: Iterator[Selection], model: LatencyModel) -> Job[Selection]
         known += len(new)
         yield Step("measure candidates", known, known, measured=new)
     return selection
-
-
-def finish(
-    prepared: Prepared,
-    selection: Selection,
-    network: nn.Module,
-    *,
-    valid_accuracy: float | None,
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Writes the network, its weights and the result; the result last, since that says that the run is finished.
-
-    Args:
-        prepared: The search.
-        selection: What was measured.
-        network: The best of it, or the nearest.
-        valid_accuracy: On the validation images; None of a network that nobody has trained.
-        more: Further keys of the result.
-    """
-    run, space, model = prepared.run, prepared.space, prepared.model
-    path = selection.best or selection.nearest
-    save_network(run, "weights.safetensors", network)
-    run.write_json(ARCHITECTURE, described(space, model, path))
-    lines = (json.dumps(each) + "\n" for each in selection.candidates(model))
-    write_atomic(run.path / CANDIDATES, "".join(lines))
-    result = {
-        "run": str(run.path),
-        **prepared.common,
-        "architecture": str(space.architecture(path)),
-        "predicted_ms": model.latency_ms(path),
-        **latency_of(prepared.table, selection.readings[path]),
-        **shapes(space, model.space),
-        "percentile": prepared.budget.percentile,
-        "confidence": prepared.budget.confidence,
-        "feasible": selection.best is not None,
-        "limits": limits_kept(prepared.constraints, path),
-        "valid_accuracy": valid_accuracy,
-        "candidates": len(selection.readings),
-        "peak_bytes": None,
-        "seconds": time.monotonic() - prepared.begin,
-        **(more or {}),
-    }
-    run.write_json(RESULT, result)
-    return result

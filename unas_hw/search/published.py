@@ -19,7 +19,6 @@ from latency_tables.table import LatencyTable
 from unas_hw.data import Dataset, load_dataset
 from unas_hw.errors import BudgetError
 from unas_hw.meter import Reading
-from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, smallest_image
 
@@ -28,11 +27,6 @@ MOBILE = "mbconv-mobile"
 
 
 STANDS_IN = "{table} is a published table: networks are not measured, the table's values stand in for them"
-
-
-def config_for(space: str | None) -> UnasConfig:
-    """Defaults that end in minutes on two cores; 21 layers as wide as a phone's take longer per epoch than nine."""
-    return UnasConfig(warmup_epochs=8, epochs=4, multiplier_rate=0.5) if space == MOBILE else UnasConfig()
 
 
 @dataclass(frozen=True)

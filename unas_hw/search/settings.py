@@ -1,30 +1,20 @@
-"""What a search is told, and the run folder that this names."""
+"""SearchSettings: what a search of any method is told. Nothing here imports PyTorch, as help is made of it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from latency_tables.home import ANY, Target
-from latency_tables.table import LatencyTable
-from unas_hw.budget import CONFIDENCE, Budget
-from unas_hw.data import DIGITS
-from unas_hw.methods.freenas.search import FreenasConfig
-from unas_hw.methods.monas.search import MonasConfig
-from unas_hw.methods.radars.search import RadarsConfig
-from unas_hw.methods.registry import OTHERS
-from unas_hw.methods.rl_darts.search import RlDartsConfig
-from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.runs import RUNS
-from unas_hw.search.published import Proxy
-from unas_hw.search.run_folder import config_of_all, numbered
-from unas_hw.tasks import is_task
-from unas_hw.training import Hardware
+from unas_hw.budget import CONFIDENCE, LIMITS
+from unas_hw.search.method import MethodConfig
+from unas_hw.settings import BUDGETS, DATASETS, RUN, TABLE, TRAINING, setting, settings_in
 
-PLACES = ("workers", "ray")
+if TYPE_CHECKING:
+    from latency_tables.home import Target
+    from unas_hw.training import Hardware
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,83 +22,168 @@ class SearchSettings:
     """What a search is told; None means that it finds out.
 
     Attributes:
-        budget: ``80ms``, ``80ms@p90`` or ``50%`` of the way from the smallest to the largest network; None is none.
-        confidence: With which the network has to be within the budget.
-        space: Name; by default what suits the images.
-        dataset: ``digits``, the path of an ``.npz``, or a task such as ``minatar:breakout``.
-        image_size: Pixels; as the images are by default.
-        batch: Images at a time that latencies are for.
-        table: Path or name of a table; by default the last profiled that has the operations ...
-        target: ... and is of this device, runtime, number of threads and precision.
-        limits: Other budgets by name, such as ``{"params": "4M"}``; names of ``unas_hw.budget.LIMITS``.
-        run: Name of the run folder; by default made of the settings.
-        fresh: Whether the folder is a new one, numbered where the name is taken.
-        unas: Hyper-parameters; ``method`` and ``seed`` are those of every method.
-        freenas, monas, radars, rl_darts: Of these methods, beside.
-        hardware: What the supernet is trained on.
-        memory_budget: Of a step of the search, such as ``2GB``; any by default.
-        sampled_paths: Whether a step that keeps no such budget otherwise may run fewer candidates, which biases it.
-        told: All of this as the command line had it; lies in the run folder as ``config.yaml``.
+        method: Its name; by default that of the configuration.
+        config: Of the method; ``seed`` and ``method`` in it are those from here.
+        ending: Of the method that it ends with, where there is one.
+        fresh: Whether the run folder is a new one, numbered where its name is taken.
+        told: All of this as options and sections; lies in the run folder as ``config.yaml``.
     """
 
-    budget: str | None
-    confidence: float = CONFIDENCE
-    space: str | None = None
-    dataset: str = DIGITS
-    image_size: int | None = None
-    batch: int = 1
-    table: str | Path | None = None
-    target: Target = ANY
-    limits: Mapping[str, str] = field(default_factory=dict)
-    run: str | None = None
+    budget: str | None = setting(
+        None,
+        "80ms, 80ms@p90, or 50% of the way from the fastest to the slowest network.",
+        option="--latency-budget",
+        metavar="BUDGET",
+    )
+    space: str | None = setting(
+        None,
+        "A name of unas-hw spaces, with options ('mbconv?width=0.5'), or your own .yaml or .py file.",
+        option="--space",
+        metavar="SPACE",
+    )
+    dataset: str = setting(
+        "digits",
+        f"{DATASETS}.",
+        option="--dataset",
+        metavar="DATA",
+    )
+    method: str = setting(
+        "", "How to search; the groups below name what each is told.", option="--method", metavar="NAME"
+    )
+    device: str | None = setting(
+        None,
+        "cpu, gpu, ssh://HOST, adb://SERIAL, sim:NAME, a name of devices add, or a published table: pixel1.",
+        option="--device",
+        metavar="DEVICE",
+    )
+    run: str | None = setting(
+        None, "Run folder under runs/; by default named after the settings.", option="--run", metavar="NAME", group=RUN
+    )
+    seed: int = setting(0, "Of everything random.", option="--seed", group=RUN)
+    confidence: float = setting(
+        CONFIDENCE, "With which the network is within the budget.", option="--confidence", group=BUDGETS
+    )
+    energy_budget: str | None = setting(
+        None, "Such as 40mJ; needs a table with energies.", option="--energy-budget", metavar="ENERGY", group=BUDGETS
+    )
+    macs_budget: str | None = setting(
+        None, "Multiply-accumulates of an image, such as 600M.", option="--macs-budget", metavar="N", group=BUDGETS
+    )
+    params_budget: str | None = setting(None, "Such as 4M.", option="--params-budget", metavar="N", group=BUDGETS)
+    peak_memory_budget: str | None = setting(
+        None,
+        "Activations of the largest operation, such as 2MB.",
+        option="--peak-memory-budget",
+        metavar="BYTES",
+        group=BUDGETS,
+    )
+    image_size: int | None = setting(
+        None, "Resize images to this.", low=1, option="--image-size", metavar="PIXELS", group=BUDGETS
+    )
+    batch: int = setting(1, "Images at a time that latencies are for.", low=1, option="--batch", group=TABLE)
+    runtime: str | None = setting(
+        None,
+        "onnxruntime, openvino, ncnn, litert, torch, torch+compile, tensorrt.",
+        option="--runtime",
+        metavar="NAME",
+        group=TABLE,
+    )
+    threads: int | None = setting(
+        None, "Threads that a network may use.", low=1, option="--threads", metavar="N", group=TABLE
+    )
+    precision: str | None = setting(
+        None,
+        "fp32, fp16, bf16, int8 or tf32: in which the network is computed.",
+        option="--precision",
+        metavar="NAME",
+        group=TABLE,
+        read="profilers.precision:parse_precision",
+    )
+    table: str | Path | None = setting(
+        None,
+        "A path, the beginning of a table's name, or an address; by default the last profiled that fits.",
+        option="--table",
+        metavar="TABLE",
+        group=TABLE,
+    )
+    train_on: str | None = setting(
+        None,
+        "cpu, gpu or gpu:1; by default a GPU where there is one.",
+        option="--train-on",
+        metavar="D",
+        group=TRAINING,
+    )
+    bf16: bool | None = setting(
+        None, "Products in bfloat16; by default on a GPU.", option="--bf16/--no-bf16", group=TRAINING
+    )
+    compile: bool = setting(False, "Train with torch.compile.", option="--compile/--no-compile", group=TRAINING)
+    memory_budget: str | None = setting(
+        None,
+        "What searching may take, such as 2GB: measured, then kept.",
+        option="--memory-budget",
+        metavar="BYTES",
+        group=TRAINING,
+    )
+    sampled_paths: bool = setting(
+        False, "For that budget, run fewer candidates a step if it has to be.", option="--sampled-paths", group=TRAINING
+    )
+    config: MethodConfig
+    ending: MethodConfig | None = None
     fresh: bool = False
-    unas: UnasConfig = field(default_factory=UnasConfig)
-    freenas: FreenasConfig = field(default_factory=FreenasConfig)
-    monas: MonasConfig = field(default_factory=MonasConfig)
-    radars: RadarsConfig = field(default_factory=RadarsConfig)
-    rl_darts: RlDartsConfig = field(default_factory=RlDartsConfig)
-    hardware: Hardware = field(default_factory=Hardware)
-    memory_budget: str | None = None
-    sampled_paths: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", self.method or self.config.section)
+        same = {"seed": self.seed, "method": self.method}
+        for name in ("config", "ending"):
+            if (config := getattr(self, name)) is not None:
+                known = {each.name for each in fields(config)}
+                object.__setattr__(self, name, replace(config, **{k: v for k, v in same.items() if k in known}))
 
-def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> dict[str, Any]:
-    """What lies in the run folder as ``config.json``: a run with another is another run."""
+    @property
+    def target(self) -> Target:
+        """Whose table."""
+        from latency_tables.home import Target
+
+        return Target(device=self.device, runtime=self.runtime, threads=self.threads, precision=self.precision)
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Budgets beside the latency's, by names of ``unas_hw.budget.LIMITS``."""
+        texts = {name: getattr(self, f"{name.replace('-', '_')}_budget") for name in LIMITS}
+        return {name: text for name, text in texts.items() if text is not None}
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """What is trained on; raises ``MissingDeviceError`` where that is not here."""
+        from unas_hw.training import Hardware
+
+        return Hardware.choose(self.train_on, self.bf16, compile=self.compile)
+
+    @property
+    def supernet(self) -> MethodConfig | None:
+        """Of the method that trains a supernet on images: this one, or the one that it ends with."""
+        return self.config if self.config.ends_with is None and self.config.shares_weights else self.ending
+
+
+def options_of(config: object) -> dict[str, str]:
+    """Names of the fields of a configuration by those of their options, as files have them: ``latency-budget``."""
     return {
-        **config_of_all(settings, setting, table, budget),
-        "memory_budget": settings.memory_budget,
-        "sampled_paths": settings.sampled_paths,
-        **asdict(settings.unas),
-        **_others(settings),
+        option.lstrip("-"): name
+        for name, _, known in settings_in(config)
+        if known.option is not None
+        for option in known.option.split("/")[:1]
     }
 
 
-def _others(settings: SearchSettings) -> dict[str, Any]:
-    """Hyper-parameters of a method with its own, but for where its work is done: that changes nothing it finds."""
-    method = settings.unas.method
-    if method not in OTHERS:
-        return {}
-    told = asdict(getattr(settings, method))
-    return {method: {name: value for name, value in told.items() if name not in PLACES}}
-
-
-def _named(dataset: str) -> str:
-    return dataset.replace(":", "-").replace("/", "-").partition("?")[0] if is_task(dataset) else Path(dataset).stem
-
-
-def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
-    """The run's folder, and whether a search was begun there."""
-    if settings.run is not None:
-        path = numbered(settings.run, config, fresh=True) if settings.fresh else RUNS / settings.run
-        return path, (path / "config.json").exists()
-    device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
-    image = "x".join(map(str, config["input_shape"]))
-    named = "" if settings.unas.method == "unas" else f"-{settings.unas.method}"
-    named += "".join(f"-{name}{text}" for name, text in settings.limits.items())
-    origin = config["space"]
-    space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
-    budget = (settings.budget or "any").replace("%", "pct")
-    stem = f"{space}@{image}-{_named(config['dataset'])}-{device}-{budget}{named}-s{settings.unas.seed}"
-    path = numbered(stem, config, fresh=settings.fresh)
-    return path, (path / "config.json").exists()
+def as_told(settings: SearchSettings) -> dict[str, Any]:
+    """``config.yaml``: every option that has a value, and every hyper-parameter; as a file it gives the same again."""
+    options = {option: getattr(settings, name) for option, name in options_of(settings).items()}
+    configs = {each.section: each for each in (settings.config, settings.ending) if each is not None}
+    sections = {
+        section: {name: value for name, value in asdict(each).items() if name not in ("seed", "method")}
+        for section, each in configs.items()
+    }
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in options.items() if value is not None
+    } | sections

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 
+from unas_hw.methods.freenas.config import FreenasConfig
 from unas_hw.methods.freenas.search import Ranked, best_networks, count_rounds, rounds
-from unas_hw.methods.unas.config import refuse_outside
 from unas_hw.progress import Job, Step
-from unas_hw.search.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.search.prepared import Prepared, measured_best, meter_of
+from unas_hw.search.result import finish
 from unas_hw.search.selection import Path
 from unas_hw.search.settings import SearchSettings
 from unas_hw.zero_cost.flow import Flow
@@ -20,8 +20,7 @@ SCORES, ROUNDS = "scores.json", "rounds.jsonl"
 
 
 def refuse(settings: SearchSettings) -> None:
-    """Raises ``MethodError`` where nothing would be left of a decision."""
-    refuse_outside("freenas", settings.freenas, {"keep": (1, math.inf)})
+    """Nothing that the settings themselves do not."""
 
 
 def search(prepared: Prepared) -> Job[dict[str, Any]]:
@@ -31,7 +30,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         As ``search``, with ``score`` (the sum of the network's shares), ``score_exact`` (whether no network within the
         budgets is proven to have more) and ``rounds``.
     """
-    space, seed = prepared.space, prepared.settings.unas.seed
+    space, seed = prepared.space, prepared.settings.seed
     flow, count = yield from _scored(prepared)
     ranked = Ranked([], True)
 
@@ -56,14 +55,14 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
 
 def _scored(prepared: Prepared) -> Job[tuple[Flow, int]]:
     """The flow of the last round, and how many there were."""
-    run, config = prepared.run, prepared.settings.freenas
+    run, config = prepared.run, prepared.config(FreenasConfig)
     if (run.path / SCORES).exists():
         kept = run.read_json(SCORES)
         return Flow.of(kept), kept["rounds"]
     flows = [Flow.of(line) for line in run.lines(ROUNDS)]
     total = count_rounds(prepared.space, config)
     yield Step("score", len(flows), total)
-    for flow in rounds(prepared.space, prepared.model, prepared.aim_ms, config, prepared.settings.unas.seed, flows):
+    for flow in rounds(prepared.space, prepared.model, prepared.aim_ms, config, prepared.settings.seed, flows):
         run.append(ROUNDS, flow.as_json())
         flows.append(flow)
         yield Step("score", len(flows), total)

@@ -8,11 +8,12 @@ shares sum to the most among those within the budget, and not the best candidate
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
 from unas_hw.cost_model import AdditiveModel, CostModel
+from unas_hw.methods.freenas.config import FreenasConfig
 from unas_hw.methods.freenas.knapsack import Knapsack, Path
 from unas_hw.search.constraints import Constraint
 from unas_hw.space import SearchSpace
@@ -20,19 +21,6 @@ from unas_hw.zero_cost.flow import Flow, free_flow, fresh_supernet
 
 CANDIDATES = 6
 """Networks that are measured at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FreenasConfig:
-    """Hyper-parameters.
-
-    Attributes:
-        iterative: Whether candidates are dropped in rounds.
-        keep: Candidates of each decision at which the rounds end.
-    """
-
-    iterative: bool = False
-    keep: int = 2
 
 
 class Ranked(NamedTuple):

@@ -13,16 +13,18 @@ from torch import nn
 from profilers.files import write_atomic
 from unas_hw.errors import DataError, MethodError
 from unas_hw.methods.monas.child import told_child
+from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.methods.monas.prices import Prices, reward_of
 from unas_hw.methods.monas.ray_workers import RayWorkers, refuse_without_ray
 from unas_hw.methods.monas.rewards import Child
-from unas_hw.methods.monas.search import Batch, MonasConfig, MonasSearch
+from unas_hw.methods.monas.search import Batch, MonasSearch
 from unas_hw.methods.monas.workers import LocalWorkers, Workers
 from unas_hw.progress import Job, Step
 from unas_hw.resources import Macs
 from unas_hw.search.accuracies import read_accuracies
 from unas_hw.search.front import csv_of, hypervolume, svg_of
-from unas_hw.search.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.search.prepared import Prepared, measured_best, meter_of
+from unas_hw.search.result import finish
 from unas_hw.search.selection import Path
 from unas_hw.search.settings import SearchSettings
 from unas_hw.training import Recipe
@@ -38,8 +40,8 @@ TITLES = {
 
 def refuse(settings: SearchSettings) -> None:
     """Raises ``MethodError``, ``DataError``, ``FileError`` or ``MissingDependencyError`` for what cannot be."""
-    config = settings.monas
-    config.check()
+    config = settings.config
+    assert isinstance(config, MonasConfig)
     if config.ray is not None:
         refuse_without_ray()
     if config.accuracies is not None:
@@ -63,10 +65,10 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         networks), ``hypervolume`` (of accuracy above guessing and cost below the highest, as a share of all of it) and
         ``child_accuracy``, which the network had as a child.
     """
-    config, run = prepared.settings.monas, prepared.run
+    config, run = prepared.config(MonasConfig), prepared.run
     prices = Prices(prepared)
     reward = reward_of(prepared, prices)
-    search = MonasSearch(prepared.space, reward, config, prepared.settings.unas.seed, run)
+    search = MonasSearch(prepared.space, reward, config, prepared.settings.seed, run)
     lines = {prepared.space.running(line["path"]): line for line in run.lines(CHILDREN)}
     search.resume([(line["batch"], _child(line)) for line in lines.values()])
     yield Step(
@@ -122,11 +124,11 @@ def _finished(prepared: Prepared, search: MonasSearch, prices: Prices) -> Job[di
 def _trained(prepared: Prepared, path: Path) -> Job[tuple[nn.Module, float | None]]:
     """The network as it was as a child, which is trained once more: the same seed gives the same weights."""
     yield Step("train the network that was found", 0, 1)
-    seed = prepared.settings.unas.seed
+    seed = prepared.settings.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = prepared.space.network(prepared.space.architecture(path))
-    if prepared.settings.monas.accuracies is not None:
+    if prepared.config(MonasConfig).accuracies is not None:
         return network, None
     place = prepared.run.path / TRAINED
     with LocalWorkers(1) as workers:
@@ -144,7 +146,7 @@ Accuracies = Callable[[Sequence[Path]], Iterator[tuple[Path, float, float | None
 
 
 def _accuracies_of(prepared: Prepared, open_until_done: ExitStack) -> Accuracies:
-    config, space = prepared.settings.monas, prepared.space
+    config, space = prepared.config(MonasConfig), prepared.space
     if config.accuracies is not None:
         known = _table(prepared, config.accuracies)
         return lambda paths: ((path, known(path), None) for path in paths)
@@ -166,11 +168,11 @@ def _workers(config: MonasConfig) -> Workers:
 
 
 def _told(prepared: Prepared, path: Path) -> dict[str, Any]:
-    config = prepared.settings.monas
+    config = prepared.config(MonasConfig)
     recipe = Recipe(epochs=config.child_epochs, batch_size=config.child_batch_size)
     choices = prepared.space.architecture(path).choices
     size: int | None = prepared.run.config["image_size"]
-    return told_child(prepared.space, prepared.data, size, prepared.settings.unas.seed, choices, recipe)
+    return told_child(prepared.space, prepared.data, size, prepared.settings.seed, choices, recipe)
 
 
 def _table(prepared: Prepared, told: str) -> Callable[[Path], float]:
@@ -201,7 +203,8 @@ def _draw(prepared: Prepared, search: MonasSearch, prices: Prices) -> None:
     """The front as a table, and all children as a picture."""
     best = search.front()
     every, front = ([(prices.of(child), child.accuracy) for child in each] for each in (search.ordered(), best))
-    write_atomic(prepared.run.path / FRONT, csv_of(best, prepared.space))
+    table = {str(prepared.space.architecture(child.path)): vars(child) for child in best}
+    write_atomic(prepared.run.path / FRONT, csv_of(table))
     write_atomic(prepared.run.path / PICTURE, svg_of(every, front, TITLES[prices.cost]))
 
 

@@ -14,6 +14,7 @@ from latency_tables.coverage import profiler_of
 from profilers.power_base import PowerMeter
 from profilers.profiler import Profiler
 from unas_hw.cost_model import CostModel
+from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.methods.monas.rewards import Bound, Child, Reward
 from unas_hw.resources import Energy, Macs, Params
 from unas_hw.search.prepared import Prepared
@@ -35,9 +36,11 @@ class Prices:
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
-        asked, energies = prepared.settings.monas.cost, prepared.table.energy_mj
+        asked, energies = prepared.config(MonasConfig).cost, prepared.table.energy_mj
         self.cost = ("energy" if energies else "latency") if asked == "auto" else asked
-        self._has_energy = bool(energies) or self.cost == "energy" or prepared.settings.monas.max_power_w is not None
+        self._has_energy = (
+            bool(energies) or self.cost == "energy" or prepared.config(MonasConfig).max_power_w is not None
+        )
         models: dict[str, Callable[[], CostModel]] = {
             "energy": lambda: self._energy, "latency": lambda: prepared.model,
             "macs": lambda: self._macs, "params": lambda: self._params,
@@ -114,7 +117,7 @@ class Prices:
 
 def reward_of(prepared: Prepared, prices: Prices) -> Reward:
     """By the configuration, with all budgets as bounds."""
-    config = prepared.settings.monas
+    config = prepared.config(MonasConfig)
     bounds = [_bound_of(each.resource.value, each.limit, each.resource.range[1]) for each in prepared.constraints]
     if prepared.settings.budget is not None:
         highest_ms = prepared.model.range[1]

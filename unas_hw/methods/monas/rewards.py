@@ -17,10 +17,9 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Literal, final
+from typing import final
 
-RewardKind = Literal["mixed", "constraint"]
-Penalty = Literal["graded", "hard"]
+from unas_hw.methods.monas.config import Penalty, RewardKind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,16 @@ little; bounds are graded.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unas_hw.methods.monas.rewards import Child, Penalty, Reward, RewardKind
-from unas_hw.methods.unas.config import refuse_outside
+from unas_hw.methods.monas.config import MonasConfig
+from unas_hw.methods.monas.rewards import Child, Reward
 from unas_hw.runs import Run
 from unas_hw.search.controller import Controller, Reinforce
 from unas_hw.search.front import front
@@ -28,68 +27,7 @@ from unas_hw.space import SearchSpace
 CHECKPOINT = "controller.safetensors"
 STALLED = 20
 """Batches in a row without a network that is not known, after which a search has them all."""
-Cost = Literal["auto", "energy", "latency", "macs", "params"]
 Path = tuple[int, ...]
-
-
-_ONE = dict.fromkeys(("children", "batch", "draws", "workers", "hidden"), (1, math.inf))
-_SHARES = {**dict.fromkeys(("weight", "min_accuracy"), (0, 1)), **dict.fromkeys(("softening", "decay"), (0, 0.999))}
-_LIMITS = {**_ONE, **_SHARES, "child_epochs": (0, math.inf), "child_batch_size": (2, math.inf)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonasConfig:
-    """Settings of MONAS. Defaults suit minutes on a CPU.
-
-    Attributes:
-        children: Networks that are trained, or priced.
-        batch: Of them between two steps of the controller.
-        child_epochs, child_batch_size: How long a child is trained.
-        reward: ``mixed`` or ``constraint``, see ``unas_hw.methods.monas.rewards``.
-        weight: Of the accuracy in a mixed reward; None draws one for every child, so that the whole front is searched.
-        cost: What stands beside the accuracy; ``auto`` is energy where the table has energies, else latency.
-        min_accuracy: Bound on the accuracy, 0 to 1.
-        max_power_w: Bound on the peak power.
-        penalty: ``graded`` or ``hard``: what becomes of a network that breaks a bound.
-        lr: Of the controller.
-        entropy: Weight of its entropy.
-        decay: Of the baseline.
-        imitation: Weight of the log-probability of the networks of the front, or of the best, beside the reward.
-        hidden: Width of the controller.
-        softening: Share of every softmax that is uniform.
-        draws: Networks that are drawn to find one that is not known.
-        accuracies: A CSV or parquet file of accuracies by architecture, instead of training; ``FILE:COLUMN`` names the
-            column.
-        measure: Whether the energy of every child is measured as a whole, by the meter of the table's device.
-        workers: Processes that train children.
-        ray: Address of a Ray cluster that trains them, or ``local``, which starts one here.
-    """
-
-    children: int = 64
-    batch: int = 8
-    child_epochs: int = 5
-    child_batch_size: int = 64
-    reward: RewardKind = "mixed"
-    weight: float | None = None
-    cost: Cost = "auto"
-    min_accuracy: float | None = None
-    max_power_w: float | None = None
-    penalty: Penalty = "graded"
-    lr: float = 1e-2
-    entropy: float = 1e-3
-    decay: float = 0.9
-    imitation: float = 0.1
-    hidden: int = 64
-    softening: float = 0.1
-    draws: int = 64
-    accuracies: str | None = None
-    measure: bool = False
-    workers: int = 1
-    ray: str | None = None
-
-    def check(self) -> None:
-        """Raises ``MethodError`` where settings cannot be."""
-        refuse_outside("monas", self, _LIMITS)
 
 
 @dataclass(frozen=True)

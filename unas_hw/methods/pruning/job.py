@@ -27,9 +27,8 @@ from unas_hw.network import recalibrate, save_network
 from unas_hw.progress import Job, Step
 from unas_hw.prunable.groups import BLOCK
 from unas_hw.runs import Run
-from unas_hw.search.prepared import ARCHITECTURE
 from unas_hw.search.published import Proxy, latency_of, shapes
-from unas_hw.search.run_folder import RESULT
+from unas_hw.search.run_folder import ARCHITECTURE, RESULT
 from unas_hw.space import Architecture
 from unas_hw.spaces import SUBSET, find_space
 from unas_hw.spaces.subset import SubsetSpace

@@ -22,10 +22,10 @@ from unas_hw.data import Batch, Split, batches
 from unas_hw.errors import RunError
 from unas_hw.methods.pruning.masks import Masks, Piece, Theta, Widths, binary_gap, kept_of, pieces
 from unas_hw.methods.pruning.shapes import Limit, fits
-from unas_hw.methods.unas.config import refuse_outside
 from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.prunable.prunable import Prunable
 from unas_hw.runs import Run
+from unas_hw.settings import refuse_outside
 from unas_hw.training.hardware import Hardware
 
 CHECKPOINT, METRICS = "pruning.safetensors", "metrics.jsonl"

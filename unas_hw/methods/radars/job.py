@@ -6,7 +6,7 @@ import gc
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,24 +14,25 @@ from profilers.units import format_bytes, parse_bytes
 from unas_hw.errors import MemoryBudgetError, MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.memory import Mode, StepCost, StepPeak, give_back, measure
+from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Footprint, Numbers, Rank, Reach, narrowed, sizes_of
 from unas_hw.methods.radars.pruners import DRAWS
-from unas_hw.methods.radars.search import CHECKPOINT, RadarsConfig, RadarsSearch, by_worth
-from unas_hw.methods.unas.job import search_unas, unas_of
-from unas_hw.methods.unas.memory_fit import MEMORY
-from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
+from unas_hw.methods.radars.search import CHECKPOINT, RadarsSearch, by_worth
+from unas_hw.methods.registry import find_method
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of
+from unas_hw.search.method import DifferentiableJob
 from unas_hw.search.prepared import Prepared
-from unas_hw.search.run_folder import RESULT
+from unas_hw.search.run_folder import CHECKPOINT as SUPERNET
+from unas_hw.search.run_folder import MEMORY, RESULT, SUBSPACE
 from unas_hw.search.selection import Path
 from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces.subspace import Kept, Structure, Subspace, everything
 from unas_hw.supernet import Supernet
 
-SUBSPACE, STEPS = "subspace.json", "radars_steps.jsonl"
+STEPS = "radars_steps.jsonl"
 SHARES = (0.15, 0.5)
 """Of what the bound leaves above a single network: what two further subspaces are predicted to take.
 
@@ -47,8 +48,7 @@ MODE = Mode(recompute=False)
 
 
 def refuse(settings: SearchSettings) -> None:
-    """Raises ``MethodError`` where there is no bound, and for hyper-parameters that cannot be."""
-    settings.radars.check()
+    """Raises ``MethodError`` where there is no bound."""
     bound_of(settings)
 
 
@@ -67,23 +67,37 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     if not (run.path / SUBSPACE).exists():
         yield from prune_space(prepared)
     told = run.read_json(SUBSPACE)
-    inside = within(prepared, told["kept"])
     names = ("memory_budget_bytes", "step_bytes", "pruning_peak_bytes", "kept_candidates", "all_candidates")
-    result = yield from search_unas(inside, more={name: told[name] for name in names})
+    inside = replace(within(prepared, told["kept"]), more={name: told[name] for name in names})
+    result = yield from dnas().search(inside)
     if result["peak_bytes"] is not None:
         result |= {"peak_bytes": max(result["peak_bytes"], told["pruning_peak_bytes"])}
         run.write_json(RESULT, result)
     return result
 
 
+def dnas() -> DifferentiableJob:
+    """The method that searches what is left."""
+    assert RadarsConfig.ends_with is not None
+    return cast(DifferentiableJob, find_method(RadarsConfig.ends_with).job)
+
+
 def within(prepared: Prepared, kept: Kept) -> Prepared:
-    """The same search in a subspace."""
+    """A search of ``dnas`` in a subspace."""
     space = Subspace(prepared.whole, kept)
     priced = space if prepared.model.space is prepared.whole else Subspace(prepared.model.space, kept)
     settings = prepared.settings
-    limits = constraints_of(settings.limits, space, prepared.table, settings.unas.multiplier_rate)
+    limits = constraints_of(settings.limits, space, prepared.table, getattr(settings.ending, "multiplier_rate", 0.2))
     model = LatencyModel(priced, prepared.table, prepared.budget.percentile)
-    return replace(prepared, space=space, model=model, constraints=limits)
+    return replace(ended(prepared), space=space, model=model, constraints=limits)
+
+
+def ended(prepared: Prepared) -> Prepared:
+    """A search of ``dnas`` in the whole space."""
+    assert prepared.settings.ending is not None  # ends_with names it
+    return replace(
+        prepared, settings=replace(prepared.settings, method="", config=prepared.settings.ending, ending=None)
+    )
 
 
 def bound_of(settings: SearchSettings) -> int:
@@ -102,7 +116,7 @@ def prune_space(prepared: Prepared) -> Job[None]:
     Raises:
         MemoryBudgetError: See ``search``.
     """
-    bound, run, config = bound_of(prepared.settings), prepared.run, prepared.settings.radars
+    bound, run, config = bound_of(prepared.settings), prepared.run, prepared.config(RadarsConfig)
     steps = Steps(prepared, bound)
     yield Step("memory", 0, 1, "steps are measured to see what memory they take")
     footprint, reach = steps.footprint(), Reach(prepared.model, prepared.aim_ms, prepared.constraints)
@@ -153,7 +167,7 @@ def whole_supernet(prepared: Prepared) -> Supernet:
     """Of the whole space on the search's device, of its seed."""
     hardware = prepared.settings.hardware.of_process()
     with torch.random.fork_rng():
-        torch.manual_seed(prepared.settings.unas.seed)
+        torch.manual_seed(prepared.settings.seed)
         supernet = hardware.ready(prepared.whole.supernet())
     supernet.bf16 = hardware.bf16
     return supernet
@@ -168,7 +182,7 @@ def radars_of(prepared: Prepared, footprint: Footprint, reach: Reach, config: Ra
         prepared.data,
         bound_of(prepared.settings),
         config,
-        prepared.settings.unas.seed,
+        prepared.settings.seed,
         prepared.run,
         prepared.settings.hardware.of_process(),
     )
@@ -188,10 +202,10 @@ class Steps:
 
     def footprint(self) -> Footprint:
         """With the sizes of all candidates, which are run one by one."""
-        prepared, unas = self.prepared, self.prepared.settings.unas
+        prepared = self.prepared
         structure = Structure(prepared.whole)
         with StepPeak(self.device) as peak:
-            count = min(-(-unas.batch_size // unas.architectures), len(prepared.data.train))
+            count = min(dnas().images_a_pass(prepared.settings), len(prepared.data.train))
             images = prepared.data.train.on(self.device).take(torch.arange(count))
             sizes = sizes_of(whole_supernet(prepared), images, structure.mask(everything(prepared.whole)))
             self.peaks.append(peak.bytes())
@@ -203,7 +217,7 @@ class Steps:
         what = {"kept": [list(each) for each in kept]}
         if (cost := self._known(what)) is None:
             rehearsal = Run(self.prepared.run.path / "rehearsal", {})
-            unas = unas_of(replace(within(self.prepared, kept), run=rehearsal))
+            unas = dnas().begun(replace(within(self.prepared, kept), run=rehearsal))
             rehearsed, left = unas.rehearse(), MEASURED
 
             def step() -> None:
@@ -222,11 +236,11 @@ class Steps:
 
     def batch_size(self, footprint: Footprint, reach: Reach) -> Job[int]:
         """Images with which the largest single network keeps the bound: those of the configuration, or a half ..."""
-        size = self.prepared.settings.radars.batch_size
+        size = self.prepared.config(RadarsConfig).batch_size
         while True:
             what = {"batch_size": size}
             if (cost := self._known(what)) is None:
-                config = replace(self.prepared.settings.radars, batch_size=size)
+                config = replace(self.prepared.config(RadarsConfig), batch_size=size)
                 search = radars_of(self.prepared, footprint, reach, config)
                 cost = measure(search.rehearse, search.supernet, MODE, limit_bytes=self.bound)
                 del search
@@ -301,8 +315,8 @@ def warm(inside: Prepared, worth: Sequence[Numbers]) -> None:
     logarithm of the worth of every decision's candidates.
     """
     saved = inside.run.load_tensors(CHECKPOINT)
-    if saved is not None and not (inside.run.path / UNAS_CHECKPOINT).exists():
-        unas = unas_of(inside)
+    if saved is not None and not (inside.run.path / SUPERNET).exists():
+        unas = dnas().begun(inside)
         # What a mixed operation keeps of which nothing is used may be another candidate than the pruning's.
         learnt = {f"base.{name}": tensor for name, tensor in under(saved[0], "supernet").items()}
         unas.supernet.load_state_dict(learnt, strict=False)

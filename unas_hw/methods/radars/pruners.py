@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Numbers
-from unas_hw.methods.unas.config import refuse_outside
 from unas_hw.search.controller import Controller, ControllerSample, Reinforce
 from unas_hw.search.selection import Path
 from unas_hw.spaces.subspace import Kept
 
 DRAWS = 256
 """Random draws that a candidate's worth is counted in."""
-Reading = Literal["children", "subspaces"]
 Fit = Callable[[Kept, Numbers], Kept]
 """From what is left and the worth of candidates to a part of it within the memory bound."""
-
-
-_ONE = dict.fromkeys(
-    ("episodes", "prune_every", "episode_children", "networks", "steps", "valid_images", "hidden", "save_every"),
-    (1, math.inf),
-)
-_LIMITS = {**_ONE, "warmup_episodes": (0, math.inf), "batch_size": (2, math.inf), "decay": (0, 1), "headroom": (0, 1)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RadarsConfig:
-    """Hyper-parameters; the defaults suit minutes on a CPU. UNAS in the subspace has its own.
-
-    Attributes:
-        reading: ``children``: the controller draws single networks, and what their rewards say of each candidate
-            decides which are pruned. ``subspaces``: the controller decides which candidates are pruned.
-        warmup_episodes: Episodes from which the controller does not learn, as the weights know nothing yet.
-        episodes: All, with those.
-        prune_every: Episodes between two prunings.
-        episode_children: Drawn in an episode: networks, or subspaces.
-        networks: Drawn uniformly of each subspace.
-        steps: Of training a network before its reward.
-        batch_size: Images a step, fewer where a single network would exceed the memory bound.
-        valid_images: That a reward is taken on; others in each episode.
-        w_lr, w_lr_min: SGD for the weights, cosine from one to the other. It keeps nothing beside them, and momentum
-            of weights that are drawn now and then would be stale.
-        w_clip: Gradient norm.
-        controller_lr: Adam for the controller.
-        decay: Share of the moving average of rewards that stays.
-        entropy: Weight of the controller's entropy.
-        hidden: Width of the controller.
-        penalty_rate: Of the dual ascent on the weight of what exceeds a budget, in the reward.
-        headroom: Share of the memory bound that predictions leave.
-        save_every: Episodes between two checkpoints.
-        warm_start: Whether UNAS begins with what the pruning learnt: its weights, and for alpha the logarithms of the
-            candidates' worth.
-    """
-
-    reading: Reading = "children"
-    warmup_episodes: int = 30
-    episodes: int = 120
-    prune_every: int = 15
-    episode_children: int = 4
-    networks: int = 2
-    steps: int = 2
-    batch_size: int = 64
-    valid_images: int = 128
-    w_lr: float = 0.1
-    w_lr_min: float = 0.01
-    w_clip: float = 5.0
-    controller_lr: float = 3e-3
-    decay: float = 0.9
-    entropy: float = 1e-3
-    hidden: int = 64
-    penalty_rate: float = 0.05
-    headroom: float = 0.05
-    save_every: int = 5
-    warm_start: bool = True
-
-    def check(self) -> None:
-        """Raises ``MethodError`` where settings cannot be."""
-        refuse_outside("radars", self, _LIMITS)
 
 
 class Pruner(ABC):

@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from unas_hw.budget import Multiplier
 from unas_hw.data import Batch, Dataset, Split
+from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Footprint, Numbers, Rank, Reach, narrowed
 from unas_hw.methods.radars.pruners import ChildPruner, Pruner, SubspacePruner
-from unas_hw.methods.radars.pruners import RadarsConfig as RadarsConfig
 from unas_hw.optimizer_state import under
 from unas_hw.runs import Run
 from unas_hw.search.selection import Path

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from unas_hw.errors import MethodError
+from unas_hw.methods.rl_darts.config import RlDartsConfig
 from unas_hw.methods.rl_darts.search import RlDarts
 from unas_hw.progress import Job, Step
-from unas_hw.search.prepared import Prepared, finish, measured_best, meter_of
+from unas_hw.search.prepared import Prepared, measured_best, meter_of
+from unas_hw.search.result import finish
 from unas_hw.search.selection import CANDIDATES, LOOKED_AT, Path
 from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces.impala import ImpalaSpace
@@ -20,7 +22,6 @@ CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 
 def refuse(settings: SearchSettings) -> None:
     """Raises ``MethodError`` for what cannot be."""
-    settings.rl_darts.check()
     if not is_task(settings.dataset):
         raise MethodError("rl_darts learns by playing, not from images", mend="add --task minatar:breakout")
     if settings.space and settings.space.partition("?")[0] != "impala":
@@ -41,7 +42,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     space, settings, run = prepared.space, prepared.settings, prepared.run
     if not isinstance(space, ImpalaSpace):
         raise _no_policies(space.name)
-    config, seed = settings.rl_darts, settings.unas.seed
+    config, seed = prepared.config(RlDartsConfig), settings.seed
     environments = find_task(settings.dataset).make(config.environments, seed, False)
     aim_ms = prepared.aim_ms if settings.budget else None
     hardware = settings.hardware.of_process()

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
 from unas_hw.methods.rl_darts.job import note
-from unas_hw.methods.rl_darts.ppo import Actor, Ppo, PpoConfig, evaluate
-from unas_hw.methods.rl_darts.search import ppo_for
+from unas_hw.methods.rl_darts.ppo import Actor, Ppo, evaluate
 from unas_hw.network import save_network
 from unas_hw.ops.impala import Policy
 from unas_hw.optimizer_state import under

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unas_hw.methods.unas.config import refuse_outside
+from unas_hw.methods.rl_darts.config import PpoConfig
 from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.tasks import Environments, Frames
 
@@ -27,57 +26,6 @@ RECENT = 100
 """Episodes over which a return is averaged."""
 PART = 512
 """Frames of a minibatch that are computed at once: what they leave behind stays in a CPU's cache."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PpoConfig:
-    """Hyper-parameters; defaults are Procgen's.
-
-    Attributes:
-        steps: Of all environments together.
-        environments: That play side by side.
-        horizon: Steps of each between two updates.
-        passes: Through what was played.
-        minibatch: Steps a gradient.
-        lr: Of Adam; falls to zero over the steps.
-        gamma: Discount of rewards.
-        gae_lambda: Of the advantage estimate.
-        clip: Of the probability ratio, and of values.
-        entropy_weight: Of the policy's entropy.
-        value_weight: Of the value's loss.
-        max_grad_norm: Of all gradients together.
-        normalise_rewards: Whether rewards are divided by the deviation of the return.
-    """
-
-    steps: int = 1_000_000
-    environments: int = 64
-    horizon: int = 256
-    passes: int = 3
-    minibatch: int = 2048
-    lr: float = 5e-4
-    gamma: float = 0.999
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    entropy_weight: float = 0.01
-    value_weight: float = 0.5
-    max_grad_norm: float = 0.5
-    normalise_rewards: bool = True
-
-    def check(self, section: str = "ppo") -> None:
-        """Raises ``MethodError`` for what cannot be."""
-        above, share = (1e-9, math.inf), (0.0, 1.0)
-        refuse_outside(
-            section,
-            self,
-            {"steps": (1, math.inf), "environments": (1, 4096), "horizon": (2, 65536), "passes": (1, 100)}
-            | {"minibatch": (2, math.inf), "lr": above, "gamma": share, "gae_lambda": share, "clip": above}
-            | {"entropy_weight": (0, math.inf), "value_weight": (0, math.inf), "max_grad_norm": above},
-        )
-
-    @property
-    def updates(self) -> int:
-        """How often it plays and learns."""
-        return math.ceil(self.steps / (self.environments * self.horizon))
 
 
 class Actor(Protocol):

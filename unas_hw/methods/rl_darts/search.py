@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, final
 
@@ -20,36 +19,11 @@ from torch import Tensor
 
 from unas_hw.budget import Multiplier
 from unas_hw.latency_model import LatencyModel
-from unas_hw.methods.rl_darts.ppo import Ppo, PpoConfig
-from unas_hw.methods.unas.config import refuse_outside
+from unas_hw.methods.rl_darts.config import RlDartsConfig
+from unas_hw.methods.rl_darts.ppo import Ppo
 from unas_hw.optimizer_state import under
 from unas_hw.spaces.impala import Edge, ImpalaSpace
-from unas_hw.tasks import Environments, Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class RlDartsConfig(PpoConfig):
-    """Hyper-parameters: those of PPO, and
-
-    Attributes:
-        alpha_lr: Of the logits, by the same optimiser. Published is that of the weights, for 25 million steps; in fewer
-            alpha would not move.
-        multiplier_rate: Of the dual ascent on the latency budget.
-    """
-
-    alpha_lr: float = 0.02
-    multiplier_rate: float = 0.02
-
-    def check(self, section: str = "rl_darts") -> None:
-        super().check(section)
-        refuse_outside(section, self, {"alpha_lr": (1e-9, math.inf), "multiplier_rate": (0, math.inf)})
-
-
-def ppo_for(task: Task, config: PpoConfig) -> PpoConfig:
-    """The configuration with what suits a task instead of Procgen's: small frames are played in minutes on a CPU."""
-    if task.image_shape[1] >= 32:
-        return config
-    return replace(config, steps=500_000, horizon=64, minibatch=512, lr=2.5e-3, gamma=0.99)
+from unas_hw.tasks import Environments
 
 
 @final

@@ -3,61 +3,74 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from profilers.units import format_ms
-from unas_hw.distributed import ALONE, Ranks
+from unas_hw.distributed import ALONE
 from unas_hw.memory import StepPeak
 from unas_hw.meter import NetworkMeter, TableMeter, enough_for
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.memory_fit import fit_memory, told_mode
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.progress import Job, Step
-from unas_hw.search.prepared import Prepared, finish, meter_of, reported
+from unas_hw.search.prepared import Prepared, meter_of, reported
+from unas_hw.search.result import finish
 from unas_hw.search.selection import select
+from unas_hw.search.settings import SearchSettings
 
 COLLAPSED = 0.7
 """Probability of choices that learn nothing from which a search is warned of."""
 
 
-def unas_of(prepared: Prepared, meter: NetworkMeter | None = None, ranks: Ranks = ALONE) -> UnasSearch:
+def refuse(settings: SearchSettings) -> None:
+    """Nothing that the settings themselves do not."""
+
+
+def images_a_pass(settings: SearchSettings) -> int:
+    """Of those of a step, how many go through one network."""
+    config = settings.supernet
+    assert isinstance(config, UnasConfig)
+    return -(-config.batch_size // config.architectures)
+
+
+def begun(prepared: Prepared, meter: NetworkMeter | None = None) -> UnasSearch:
     """The search at its begin; without a meter the table's values stand in for measurements."""
+    config = prepared.config(UnasConfig)
     return UnasSearch(
         prepared.space,
         prepared.model,
         meter or TableMeter(prepared.model),
         prepared.data,
         prepared.aim_ms,
-        prepared.settings.unas,
+        config,
         prepared.run,
         prepared.constraints,
-        ranks,
+        prepared.ranks,
         prepared.settings.hardware.of_process(),
     )
 
 
-def accompany(prepared: Prepared, ranks: Ranks) -> Job[None]:
-    """What processes other than the first do: the same steps, without measuring and writing."""
-    unas = unas_of(prepared, ranks=ranks)
-    told_mode(prepared.run).apply(unas.supernet)
-    yield from steps(unas)
-
-
-def search_unas(prepared: Prepared, ranks: Ranks = ALONE, more: dict[str, Any] | None = None) -> Job[dict[str, Any]]:
+def search(prepared: Prepared) -> Job[dict[str, Any]]:
     """Searches, and finishes the run; see ``unas_hw.jobs.search`` for what it returns.
 
-    Args:
-        prepared: What it searches.
-        ranks: Processes that search together; this is the first.
-        more: Further keys of the result.
+    Processes other than the first do the same steps without measuring and writing, and return nothing.
     """
+    if not prepared.ranks.first:
+        unas = begun(prepared)
+        told_mode(prepared.run).apply(unas.supernet)
+        yield from steps(unas)
+        return {}
     settings, run, model, budget = prepared.settings, prepared.run, prepared.model, prepared.budget
     with meter_of(prepared) as meter:
         if settings.memory_budget:
-            yield from fit_memory(run, lambda: unas_of(prepared), settings.memory_budget, settings.sampled_paths)
-        unas = unas_of(prepared, meter, ranks)
+            yield from fit_memory(
+                run, lambda: begun(replace(prepared, ranks=ALONE)), settings.memory_budget, settings.sampled_paths
+            )
+        unas = begun(prepared, meter)
         told_mode(run).apply(unas.supernet)
-        ranks.release()
+        prepared.ranks.release()
         with StepPeak(unas.hardware.device) if settings.memory_budget else nullcontext() as peak:
             yield from steps(unas)
             peak_bytes = peak.bytes() if peak else None
@@ -74,9 +87,7 @@ def search_unas(prepared: Prepared, ranks: Ranks = ALONE, more: dict[str, Any] |
         selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest
     network, valid_accuracy = yield from fine_tuned(unas, path, run)
-    return finish(
-        prepared, selection, network, valid_accuracy=valid_accuracy, more={"peak_bytes": peak_bytes, **(more or {})}
-    )
+    return finish(prepared, selection, network, valid_accuracy=valid_accuracy, more={"peak_bytes": peak_bytes})
 
 
 def steps(unas: UnasSearch) -> Job[None]:

@@ -14,8 +14,7 @@ from unas_hw.memory import Mode, fit, give_back
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
-
-MEMORY = "memory.json"
+from unas_hw.search.run_folder import MEMORY
 
 
 def fit_memory(run: Run, begin: Callable[[], UnasSearch], budget: str, sampled_paths: bool) -> Job[None]:

@@ -1,0 +1,1 @@
+"""The largest of random networks within the budget."""
