@@ -73,8 +73,12 @@ class Verdict:
 
     checks: tuple[Check, ...]
 
-    def __bool__(self) -> bool:
+    @property
+    def passed(self) -> bool:
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.passed
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.checks)) or "FAIL  nothing was checked"
