@@ -27,6 +27,8 @@ from unas_hw.spaces.chain import ChainSpace, Layer
 
 PHONE = "sim:phone?macs_per_ms=2e5&bytes_per_ms=1e6&overhead_ms=0.001&isolation_ms=0"
 """A phone so slow that the small operations of these tests differ by more than its noise of one percent."""
+TINY_SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
+"""192 networks of four decisions for images of 8 pixels: what ``find_space`` opens a fifth as dear as the smallest."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,6 +115,14 @@ def small_table_path(rule: TimingRule, tmp_path_factory: pytest.TempPathFactory)
     """Of ``mbconv-small`` for the digits, on ``sim:phone``."""
     path = tmp_path_factory.mktemp("tables") / "small.jsonl"
     finish(profile(find_space("mbconv-small"), open_profiler("sim:phone"), path=path, rule=rule, networks=6))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_table_path(rule: TimingRule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of ``TINY_SPACE`` on ``PHONE``."""
+    path = tmp_path_factory.mktemp("tables") / "tiny.jsonl"
+    finish(profile(find_space(TINY_SPACE), open_profiler(PHONE), path=path, rule=rule, networks=6))
     return path
 
 
