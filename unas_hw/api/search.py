@@ -14,9 +14,8 @@ from unas_hw.api.tables import Table, target_of
 from unas_hw.api.told import shared_out
 from unas_hw.budget import Budget
 from unas_hw.jobs.search import search as searched
+from unas_hw.methods.pruning.config import PruneConfig, PruneSettings
 from unas_hw.methods.pruning.job import prune as pruned
-from unas_hw.methods.pruning.search import PruneConfig
-from unas_hw.methods.pruning.settings import PruneSettings
 from unas_hw.methods.settings import settings_of
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import SPACES, find_space
