@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError
 
 if TYPE_CHECKING:
+    from profilers.devices.book import Booked
     from profilers.profiler import Profiler
     from profilers.runtimes.base import Runtime
 
@@ -136,8 +137,7 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
         return profiler
     booked = _import("profilers.devices.book:read_book")()
     if device in booked:
-        profiler = _import("profilers.devices.book:open_booked")(booked[device], runtime, threads)
-        return profiler
+        return _open_booked(booked[device], runtime, threads)
     added = added_devices()
     if scheme in added:
         profiler = added[scheme].load()(rest, threads)
@@ -148,6 +148,16 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
         f"no device is called {device!r}",
         mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}",
     )
+
+
+def _open_booked(entry: Booked, runtime: str | None, threads: int) -> Profiler:
+    """A device of the book, under its name: with that it is opened again."""
+    if entry.adb is not None:
+        profiler: Profiler = _import("profilers.devices.android:AndroidProfiler")(entry.adb, runtime, threads, entry)
+    else:
+        profiler = open_profiler(entry.address, runtime=runtime, threads=threads)
+    profiler.device, profiler.power_command = entry.name, entry.power_command
+    return profiler
 
 
 def added_devices() -> dict[str, metadata.EntryPoint]:
