@@ -51,6 +51,16 @@ class Ranks:
             for tensor, part in zip(tensors, flat.split([each.numel() for each in tensors]), strict=True):
                 tensor.copy_(part.reshape(tensor.shape))
 
+    def sum_gradients(self, weights: Sequence[Tensor]) -> None:
+        """Each weight's gradient becomes the sum over all processes; None where no process has one."""
+        if self.world > 1:
+            used = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.float32)
+            used = used.to(weights[0].device)  # one message, and NCCL sends what lies on a GPU
+            grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+            self.sum_([used, *grads])
+            for weight, grad, count in zip(weights, grads, used.tolist(), strict=True):
+                weight.grad = grad if count else None  # Adam leaves alone what nobody has used
+
     def from_first(self, value: float | None) -> float:
         """The number that the first process has."""
         if self.world == 1:

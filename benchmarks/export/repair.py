@@ -31,13 +31,13 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
-from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.network import save_network
 from unas_hw.progress import finish
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.published import Proxy, latency_of
 from unas_hw.search.result import described, limits_kept
-from unas_hw.search.run_folder import config_of
+from unas_hw.search.run_folder import CHECKPOINT, config_of
 from unas_hw.search.selection import select
 from unas_hw.search.settings import SearchSettings
 

@@ -25,8 +25,9 @@ from benchmarks.report import keep
 from tests.unas_hw.pruned_networks import CLASSES, PRUNED, SHAPE, Chain, Vgg
 from unas_hw.data import Split
 from unas_hw.errors import PruningError
+from unas_hw.methods.pruning.config import PruneConfig
 from unas_hw.methods.pruning.masks import Widths, everything
-from unas_hw.methods.pruning.search import PruneConfig, PruneSearch, discretise
+from unas_hw.methods.pruning.search import PruneSearch, discretise
 from unas_hw.methods.pruning.shapes import Arithmetic, Limit
 from unas_hw.prunable.prunable import prunable
 from unas_hw.runs import Run

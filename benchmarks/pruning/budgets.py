@@ -26,8 +26,9 @@ from benchmarks.commands import unas_hw
 from benchmarks.pruning.images import write_images
 from benchmarks.report import keep
 from unas_hw.data import Dataset, load_dataset
+from unas_hw.methods.pruning.config import PruneConfig
 from unas_hw.methods.pruning.masks import Masks, Widths, everything, kept_of, pieces
-from unas_hw.methods.pruning.search import PruneConfig, PruneSearch
+from unas_hw.methods.pruning.search import PruneSearch
 from unas_hw.methods.pruning.shapes import Arithmetic, Limit
 from unas_hw.runs import Run
 from unas_hw.spaces import SUBSET, find_space

@@ -37,8 +37,9 @@ from benchmarks.pruning.budgets import opened
 from benchmarks.pruning.images import write_images
 from benchmarks.report import keep
 from unas_hw.data import Dataset, load_dataset
+from unas_hw.methods.pruning.config import PruneConfig
 from unas_hw.methods.pruning.masks import Masks, Widths, everything
-from unas_hw.methods.pruning.search import PruneConfig, PruneSearch, discretise
+from unas_hw.methods.pruning.search import PruneSearch, discretise
 from unas_hw.methods.pruning.shapes import Arithmetic, Limit
 from unas_hw.runs import Run
 from unas_hw.space import Architecture

@@ -45,9 +45,10 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
 from unas_hw.methods.registry import find_method
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.search import CHECKPOINT, UnasSearch
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.optimizer_state import under
 from unas_hw.runs import Run
+from unas_hw.search.run_folder import CHECKPOINT
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 

@@ -24,7 +24,7 @@ from .search import measured
 
 
 def _sections() -> dict[str, type]:
-    from unas_hw.methods.pruning.search import PruneConfig
+    from unas_hw.methods.pruning.config import PruneConfig
 
     return {"prune": PruneConfig}
 
@@ -87,9 +87,9 @@ def command(
     """
     from latency_tables.home import Target
     from profilers.timing import timing_rule
+    from unas_hw.methods.pruning.config import PruneConfig, PruneSettings
     from unas_hw.methods.pruning.job import prune
-    from unas_hw.methods.pruning.search import PruneConfig
-    from unas_hw.methods.pruning.settings import PruneSettings, read_budgets
+    from unas_hw.methods.pruning.limits import read_budgets
     from unas_hw.training import Hardware
 
     context = click.get_current_context()

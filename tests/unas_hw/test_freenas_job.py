@@ -64,7 +64,7 @@ def test_the_networks_are_those_of_the_highest_score_within_the_budget(
 def test_other_budgets_are_kept_too(space: ChainSpace, model: LatencyModel, flow: Flow) -> None:
     most = model.range[1]
     params, macs = Params(space), Macs(space)
-    limits = [Constraint(each, each.range[0] + 0.05 * np.ptp(each.range), 0.1) for each in (params, macs)]
+    limits = [Constraint(each, each.range[0] + 0.05 * np.ptp(each.range)) for each in (params, macs)]
     found = best_networks(flow, model, most, limits).paths
     assert found and all(each.fits(path) for path in found for each in limits)
     fitting = [path for path in every(space) if all(each.fits(path) for each in limits)]
@@ -79,7 +79,7 @@ def test_another_budget_that_the_first_networks_exceed_has_a_ranking_of_its_own(
         "unas_hw.methods.freenas.knapsack.LOOKED_AT", 8
     )  # the first eight by latency alone are too large
     params = Params(space)
-    limit = Constraint(params, params.range[0] * 1.01, 0.1)
+    limit = Constraint(params, params.range[0] * 1.01)
     found = best_networks(flow, model, model.range[1], [limit]).paths
     assert found and all(map(limit.fits, found))
 

@@ -38,7 +38,8 @@ class TestMonas(MethodContract):
     quick: ClassVar[Mapping[str, Any]] = {"children": 6, "accuracies": "known.csv", "monas": {"batch": 2}}
 
     @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = tmp_path_factory.mktemp("monas")
         (found / "contract.yaml").write_text(SPACE)
         names = [",".join(each) for each in product(("k3e3", "k5e6", "res"), repeat=2)]
@@ -83,7 +84,8 @@ class TestMethodOfOthers(MethodContract):
     quick: ClassVar[Mapping[str, Any]] = {"tries": 6}
 
     @pytest.fixture(scope="class", autouse=True)
-    def _found(self, installed: Path) -> Iterator[None]:
+    @classmethod
+    def _found(cls, installed: Path) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(str(installed))
             _forget()

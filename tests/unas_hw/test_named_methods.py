@@ -16,7 +16,8 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
 from unas_hw.methods.registry import find_method, methods
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.search import GRADIENTS, METRICS, UnasSearch
+from unas_hw.methods.unas.metrics import GRADIENTS, METRICS
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.objectives.forms import FORMS, HINGE, LINEAR
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import RUNS, Run
@@ -98,10 +99,10 @@ def test_every_form_of_the_latency_pulls_towards_faster_networks(
 ) -> None:
     config = replace(CONFIG, epochs=0, budget_form=form, latency_estimator="expected")
     search = _search(space, table, data, config)
-    search.task.value, search.multiplier.value = 2.0, 1.0
+    search.latency.dual.multiplier.value = 1.0
     distribution = search.distribution
     sample = distribution.sample(1, generator=torch.Generator().manual_seed(0))
-    factor, loss = search._latency(sample, 0)
+    factor, loss = search.latency.loss(sample, 0, 2.0)
     expected_ms = search.model.distribution(distribution.probs()).expectation()
     wanted, seen = (torch.autograd.grad(each, distribution.alpha)[0].flatten() for each in (expected_ms, loss))
     assert float(torch.nn.functional.cosine_similarity(wanted, seen, dim=0)) > 0.8
@@ -115,19 +116,20 @@ def test_other_budgets_are_kept_by_dual_variables_of_their_own(
 
     def limited(resource: Params | Macs, share: float) -> Constraint:
         low, high = resource.value(resource.smallest), resource.value(resource.largest)
-        return Constraint(resource, low + share * (high - low), 2)
+        return Constraint(resource, low + share * (high - low))
 
-    config = replace(CONFIG, epochs=12, latency_estimator="expected")
+    config = replace(CONFIG, epochs=12, latency_estimator="expected", multiplier_rate=2.0)
     tight = _search(
         space, table, data, config, share=1.2, constraints=tuple(limited(each, 0.2) for each in (params, macs))
     )
     first, last = (tight.run.lines(METRICS)[place] for place in (0, -1))
-    for name, constraint in zip(("params", "macs"), tight.constraints, strict=True):
+    for name, dual in zip(("params", "macs"), tight.latency.others, strict=True):
+        constraint = dual.constraint
         assert last[name]["expected"] < first[name]["expected"]
         assert last[name]["limit"] == constraint.limit
         assert constraint.fits(params.smallest) and not constraint.fits(params.largest)
-    assert any(constraint.multiplier.value > 0 for constraint in tight.constraints)
-    assert tight.multiplier.value == 0  # of the latency, whose budget binds nothing
+    assert any(dual.multiplier.value > 0 for dual in tight.latency.others)
+    assert tight.latency.dual.multiplier.value == 0  # of the latency, whose budget binds nothing
 
 
 def test_the_gradients_of_both_branches_are_watched(space: ChainSpace, table: LatencyTable, data: Dataset) -> None:

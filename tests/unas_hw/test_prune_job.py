@@ -26,10 +26,11 @@ from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.meter import Meter, Reading
-from unas_hw.methods.pruning import job as jobs_prune
+from unas_hw.methods.pruning import selection
+from unas_hw.methods.pruning.config import PruneConfig, PruneSettings
 from unas_hw.methods.pruning.job import prune
-from unas_hw.methods.pruning.search import CHECKPOINT, METRICS, PruneConfig
-from unas_hw.methods.pruning.settings import PruneSettings, limit_of
+from unas_hw.methods.pruning.limits import limit_of
+from unas_hw.methods.pruning.search import CHECKPOINT, METRICS
 from unas_hw.methods.pruning.table import grid_of, sub_networks
 from unas_hw.network import load_network
 from unas_hw.progress import finish
@@ -217,7 +218,7 @@ def test_a_network_that_takes_longer_than_predicted_is_pruned_further(
             found = super().measure(architectures, label=label, rule=rule)
             return [replace(each, raw_ms=1.3 * each.raw_ms, scaled_ms=1.3 * each.scaled_ms) for each in found]
 
-    monkeypatch.setattr(jobs_prune, "Meter", Slower)
+    monkeypatch.setattr(selection, "Meter", Slower)
     result = finish(prune(settings, rule))
     assert result["candidates"] > 1
     assert result["feasible"]

@@ -17,6 +17,7 @@ from latency_tables.interpolation import Surface
 from tests.unas_hw.small_residual import build
 from unas_hw.data import Dataset
 from unas_hw.errors import MethodError, RunError
+from unas_hw.methods.pruning.config import PruneConfig
 from unas_hw.methods.pruning.masks import (
     Masks,
     Theta,
@@ -27,7 +28,7 @@ from unas_hw.methods.pruning.masks import (
     pieces,
     two_temperatures,
 )
-from unas_hw.methods.pruning.search import METRICS, PruneConfig, PruneSearch, discretise
+from unas_hw.methods.pruning.search import METRICS, PruneSearch, discretise
 from unas_hw.methods.pruning.shapes import Arithmetic, Limit, TableLatency, fits
 from unas_hw.prunable.prunable import Prunable, prunable
 from unas_hw.runs import Run

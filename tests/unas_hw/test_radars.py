@@ -132,9 +132,7 @@ def test_a_network_within_all_budgets_stays(footprint: Footprint, model: Latency
     kept, witness = narrowed(everything_of(footprint), fastest, 0.0, footprint, tight, by_worth(worth))
     assert kept == tuple((j,) for j in fastest) and witness == fastest
     params = Params(space)
-    limited = Reach(
-        model, 2 * model.latency_ms(model.largest), (Constraint(params, params.value(params.smallest), 0.1),)
-    )
+    limited = Reach(model, 2 * model.latency_ms(model.largest), (Constraint(params, params.value(params.smallest)),))
     kept, witness = narrowed(everything_of(footprint), limited.witness(), 0.0, footprint, limited, by_worth(worth))
     assert params.value(witness) == params.value(params.smallest) and limited.excess(witness) <= 0
 

@@ -21,8 +21,10 @@ from unas_hw.errors import EstimatorError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
 from unas_hw.methods.unas.config import UnasConfig, published_imagenet_mbconv
-from unas_hw.methods.unas.search import CHECKPOINT, METRICS, UnasSearch
+from unas_hw.methods.unas.metrics import METRICS, valid_logits
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.runs import RUNS, Run
+from unas_hw.search.run_folder import CHECKPOINT
 from unas_hw.spaces.chain import ChainSpace
 
 CONFIG = UnasConfig(warmup_epochs=1, epochs=3, batch_size=24, gap_weight=0, weights_from="relaxed", measure_every=2)
@@ -129,7 +131,7 @@ def test_warming_up_moves_the_weights_only(begin: Begin) -> None:
     before = [weight.clone() for weight in search.supernet.parameters()]
     _run(search)
     assert bool((search.distribution.alpha == 0).all())
-    assert search.multiplier.value == 0
+    assert search.latency.dual.multiplier.value == 0
     assert search.run.lines(Meter.JOURNAL) == []
     moved = [not torch.equal(*pair) for pair in zip(before, search.supernet.parameters(), strict=True)]
     assert any(moved)
@@ -180,8 +182,8 @@ def test_what_the_table_does_not_know_reaches_the_architecture(begin: Begin, mon
     config = replace(CONFIG, warmup_epochs=0, epochs=5, measure_every=1, multiplier_rate=5.0)
     plain = _run(begin("plain", config))
     slower = begin("slower", config)
-    measure = slower.excess.measure
-    monkeypatch.setattr(slower.excess, "measure", lambda path: measure(path) * (3.0 if path[0] < 3 else 1.0))
+    measure = slower.latency.excess.measure
+    monkeypatch.setattr(slower.latency.excess, "measure", lambda path: measure(path) * (3.0 if path[0] < 3 else 1.0))
     _run(slower)
     residuals = [each.run.lines(METRICS)[-1]["residual"] for each in (plain, slower)]
     assert abs(residuals[0]) < 0.02
@@ -213,7 +215,7 @@ def test_rates_begin_at_the_highest_and_reach_the_lowest(begin: Begin) -> None:
 
 def test_validation_knows_no_dropout_and_leaves_none_behind(begin: Begin, data: Dataset) -> None:
     search = begin("one")
-    first, second = search.valid_logits((1, 0, 1)), search.valid_logits((1, 0, 1))
+    first, second = valid_logits(search, (1, 0, 1)), valid_logits(search, (1, 0, 1))
     assert torch.equal(first, second)
     assert first.shape == (len(data.valid), 3)
     assert search.supernet.training

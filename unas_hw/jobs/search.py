@@ -86,7 +86,7 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         "budget": settings.budget,
         "budget_ms": budget.in_ms,
     }
-    constraints = constraints_of(settings.limits, space, table, getattr(settings.supernet, "multiplier_rate", 0.2))
+    constraints = constraints_of(settings.limits, space, table)
     unmet = next((said(each) for each in constraints if each.resource.range[0] > each.limit), None)
     if model.latency_ms(model.smallest) > budget.in_ms or unmet:
         return {**_infeasible(common, model, unmet), "seconds": time.monotonic() - begin}

@@ -65,7 +65,8 @@ class MethodContract:
     begin: ClassVar[Mapping[str, Any]] = {"space": "contract.yaml", "budget": "60%"}
 
     @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """Where the method's searches are."""
         found = tmp_path_factory.mktemp("contract")
         (found / "contract.yaml").write_text(SPACE)
@@ -76,19 +77,21 @@ class MethodContract:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("UNAS_HW_HOME", str(folder / "home"))
 
-    def job(self, run: str) -> Job[dict[str, Any]]:
+    @classmethod
+    def job(cls, run: str) -> Job[dict[str, Any]]:
         """A search by this method in a run of that name; nothing is done before the first step is asked for."""
-        settings = settings_of(method=self.method, device=DEVICE, run=run, **self.begin, **self.quick)
+        settings = settings_of(method=cls.method, device=DEVICE, run=run, **cls.begin, **cls.quick)
         return search(settings, RULE)
 
     @pytest.fixture(scope="class")
-    def whole(self, folder: Path) -> tuple[list[Step], dict[str, Any]]:
+    @classmethod
+    def whole(cls, folder: Path) -> tuple[list[Step], dict[str, Any]]:
         """The steps and the result of an undisturbed search."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.setenv("UNAS_HW_HOME", str(folder / "home"))
-            finish(self.job("first"))  # there is a table now
-            job, steps = self.job("whole"), list[Step]()
+            finish(cls.job("first"))  # there is a table now
+            job, steps = cls.job("whole"), list[Step]()
             while True:
                 try:
                     steps.append(next(job))

@@ -15,7 +15,7 @@ from torch import nn
 from profilers.units import format_ms
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
-from unas_hw.methods.pruning.settings import METHOD
+from unas_hw.methods.pruning.config import METHOD
 from unas_hw.methods.registry import methods
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
@@ -321,7 +321,7 @@ def searched(context: Context, budget_ms: float) -> UnasSearch:
     told = {each.name: config[each.name] for each in fields(UnasConfig) if each.name in config}
     unas_config = UnasConfig(**told)
     model = LatencyModel(priced, context.table, config["percentile"])
-    limits = constraints_of(config.get("limits", {}), space, context.table, unas_config.multiplier_rate)
+    limits = constraints_of(config.get("limits", {}), space, context.table)
     unas = UnasSearch(space, model, TableMeter(model), context.data, budget_ms, unas_config, context.run, limits)
     unas.resume()
     return unas

@@ -12,10 +12,8 @@ from unas_hw.search.constraints import Constraint
 from unas_hw.space import SearchSpace
 
 
-def constraints_of(
-    limits: Mapping[str, str], space: SearchSpace, table: LatencyTable, rate: float
-) -> tuple[Constraint, ...]:
-    """Of texts by name, see ``unas_hw.budget.LIMITS``; ``rate`` is of the dual ascent.
+def constraints_of(limits: Mapping[str, str], space: SearchSpace, table: LatencyTable) -> tuple[Constraint, ...]:
+    """Of texts by name, see ``unas_hw.budget.LIMITS``.
 
     Raises:
         BudgetError: If a text cannot be read.
@@ -27,7 +25,7 @@ def constraints_of(
         "params": lambda: Params(space),
         "peak-memory": lambda: PeakMemory(space),
     }
-    return tuple(Constraint(makers[name](), parse_limit(name, text), rate) for name, text in limits.items())
+    return tuple(Constraint(makers[name](), parse_limit(name, text)) for name, text in limits.items())
 
 
 def said(unmet: Constraint) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, final
 
 import torch
@@ -20,89 +20,17 @@ from torch.nn.functional import cross_entropy
 from unas_hw.budget import Multiplier
 from unas_hw.data import Batch, Split, batches
 from unas_hw.errors import RunError
+from unas_hw.methods.pruning.config import PruneConfig
 from unas_hw.methods.pruning.masks import Masks, Piece, Theta, Widths, binary_gap, kept_of, pieces
 from unas_hw.methods.pruning.shapes import Limit, fits
 from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.prunable.prunable import Prunable
 from unas_hw.runs import Run
-from unas_hw.settings import refuse_outside
 from unas_hw.training.hardware import Hardware
 
 CHECKPOINT, METRICS = "pruning.safetensors", "metrics.jsonl"
 USED = 0.93
 """Of what may be used, at least so much should be: an unused budget is unused accuracy."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneConfig:
-    """Hyper-parameters. Defaults suit minutes on a CPU.
-
-    Attributes:
-        epochs: Of training masks and weights together.
-        resample_every: Epochs after which weights begin anew.
-        warm_share: Share of such a round in which only weights learn: gradients of what nobody trained mean nothing.
-        batch_size: Images a step.
-        w_lr, w_decay, w_clip: AdamW for the weights, and the norm of their gradient.
-        travel: How far Adam could move theta in all steps together; its rate follows from that.
-        start, spread: Of theta at first: ``start * (1 + U(-spread, spread))``.
-        low, low_end: Temperature forward, falling geometrically.
-        high: Temperature backward.
-        dither: Logistic noise forward, in times ``high``, falling linearly to none: units that are off are tried.
-        ramp: Share of the epochs in which what is aimed at falls from the whole network to the budget: what is given up
-            in a hurry is given up in whole layers.
-        multiplier: The weight lambda of each complexity at first.
-        ascent: Of lambda in all steps together, for a relative excess of 1; 0 keeps lambda as it is.
-        multiple: Channels that are kept or given up together; by default 8, as runtimes compute them.
-        finetune_epochs: Of the network that was found, with the weights that it is carried along with.
-        seed: Of everything random.
-    """
-
-    epochs: int = 24
-    resample_every: int = 4
-    warm_share: float = 0.25
-    batch_size: int = 64
-    w_lr: float = 4e-3
-    w_decay: float = 1e-2
-    w_clip: float = 5.0
-    travel: float = 4.0
-    start: float = 1.0
-    spread: float = 1.0
-    low: float = 0.1
-    low_end: float = 1e-6
-    high: float = 1.0
-    dither: float = 1.0
-    ramp: float = 0.6
-    multiplier: float = 0.0
-    ascent: float = 300.0
-    multiple: int | None = None
-    finetune_epochs: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        refuse_outside("prune", self, _LIMITS)
-
-
-_LIMITS: dict[str, tuple[float, float]] = {
-    "epochs": (1, math.inf),
-    "resample_every": (1, math.inf),
-    "warm_share": (0, 0.99),
-    "batch_size": (2, math.inf),
-    "w_lr": (0, math.inf),
-    "w_decay": (0, math.inf),
-    "w_clip": (1e-6, math.inf),
-    "travel": (0, math.inf),
-    "start": (1e-3, math.inf),
-    "spread": (0, 1),
-    "low": (1e-6, 10),
-    "low_end": (1e-9, 10),
-    "high": (1e-3, 100),
-    "dither": (0, 10),
-    "ramp": (0, 1),
-    "multiplier": (0, math.inf),
-    "ascent": (0, math.inf),
-    "multiple": (1, 1024),
-    "finetune_epochs": (0, math.inf),
-}
 
 
 @final

@@ -87,7 +87,7 @@ def within(prepared: Prepared, kept: Kept) -> Prepared:
     space = Subspace(prepared.whole, kept)
     priced = space if prepared.model.space is prepared.whole else Subspace(prepared.model.space, kept)
     settings = prepared.settings
-    limits = constraints_of(settings.limits, space, prepared.table, getattr(settings.ending, "multiplier_rate", 0.2))
+    limits = constraints_of(settings.limits, space, prepared.table)
     model = LatencyModel(priced, prepared.table, prepared.budget.percentile)
     return replace(ended(prepared), space=space, model=model, constraints=limits)
 

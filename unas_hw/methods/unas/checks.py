@@ -1,0 +1,32 @@
+"""Settings that cannot work together are refused before a search begins."""
+
+from __future__ import annotations
+
+from unas_hw.data import Dataset
+from unas_hw.distributed import Ranks
+from unas_hw.errors import MethodError
+from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.objectives.forms import FORMS, has_logarithm
+
+
+def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: float, ranks: Ranks) -> None:
+    """Raises ``MethodError`` if the form of the latency, the images or the processes do not go with the settings."""
+    count, form = config.architectures, config.budget_form
+    if form not in FORMS:
+        raise MethodError(f"no form of the latency is called {form!r}", mend=f"choose one of {', '.join(FORMS)}")
+    if has_logarithm(form) and min(budget_ms, model.latency_ms(model.smallest)) <= 1e-3:
+        raise MethodError(
+            f"the form {form!r} takes the logarithm of microseconds, and networks take less than one",
+            mend="use --budget-form hinge",
+        )
+    if config.batch_size < count or len(data.valid) < count:
+        raise MethodError(
+            f"{count} architectures a step share {min(config.batch_size, len(data.valid))} images",
+            mend=f"add --batch-size {4 * count}, or draw fewer architectures",
+        )
+    if count % ranks.world:
+        raise MethodError(
+            f"{count} architectures a step cannot be shared among {ranks.world} processes",
+            mend=f"add --architectures {ranks.world * -(-count // ranks.world)}",
+        )
