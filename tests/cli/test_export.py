@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.conftest import QUICK, Run, read
+import pytest
 
-SPACE = ("--space", str(Path(__file__).parents[2] / "examples" / "tiny.yaml"))  # half the layers of the default
+from tests.cli.conftest import QUICK, TINY, Run, read
 
 
+@pytest.mark.usefixtures("remembered_exports")
 def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, images: str) -> None:
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images, *SPACE)
-    words = ("search", "--latency-budget", "60%", "--dataset", images, *SPACE, *QUICK)
+    unas_hw("profile", "--device", "sim:phone", "--dataset", images, *TINY)
+    words = ("search", "--latency-budget", "60%", "--dataset", images, *TINY, *QUICK)
     closed = unas_hw(*words, "--export", "--json")
     assert closed.exit_code == 0, closed.stderr
     found = read(closed)
