@@ -1,4 +1,4 @@
-# make demo: the main job, from device to verified network.  make test: the tests.  Both install what they need.
+# make demo: the main job, from device to verified network.  make test: the tests to wait for, make test-slow: the rest.  All install what they need.
 
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13; do $$p $(RECENT) && { echo $$p; exit; }; done; echo python3)
@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PROCGEN := procgen-mirror gym3 gym gym-notices imageio # which says numpy<2, and works with numpy 2: the tests run it
 
-.PHONY: demo test test-gpu test-litert test-arm64 lint lint-style lint-mypy lint-pyright clean
+.PHONY: demo test test-slow test-gpu test-litert test-arm64 lint lint-style lint-mypy lint-pyright clean
 
 demo: .venv/installed
 	$(BIN)/unas-hw profile
@@ -14,9 +14,16 @@ demo: .venv/installed
 	$(BIN)/unas-hw train
 	$(BIN)/unas-hw export --repair
 
+test test-slow: PYTEST = $(BIN)/python -m pytest # each test is in one of the two
+IN_TWO := --numprocesses 2 --dist loadfile # a file's fixtures are made once
+
 test: .venv/tested # what times for real has the machine alone, everything else is run in two processes
-	$(BIN)/python -m pytest tests/profilers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/profilers --numprocesses 2 --dist worksteal
+	$(PYTEST) tests/profilers -m "timing and not slow"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not timing and not slow" $(IN_TWO)
+
+test-slow: .venv/tested # what takes more than five seconds and is not among the first to break
+	$(PYTEST) tests/profilers -m "timing and slow"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "slow and not timing" $(IN_TWO)
 
 test-gpu: .venv/tested # needs an NVIDIA GPU, and a PyTorch for it
 	$(BIN)/python -m pytest -m gpu

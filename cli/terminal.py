@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 BUDGET_NOT_MET = 3
-QUIET_S = 1.5
-"""A stage that has not reported for so long is over, and its bar goes."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 run_option = click.option("--run", metavar="NAME", help="Run folder under runs/; the last one by default.")
@@ -85,49 +80,10 @@ def _precision(name: str | None) -> str | None:
 
 
 def follow(job: Job[Result]) -> Result:
-    """Runs a job to its end with a bar on standard error; of several devices each has its own."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    """Runs a job to its end with a bar on standard error."""
+    from unas_hw.api.running import follow
 
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description:<38}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
-    with _interrupts() as interrupts, Progress(*columns, console=console, transient=True) as bars:
-        shown: dict[str, TaskID] = {}
-        reported: dict[str, float] = {}
-        while True:
-            if interrupts:
-                raise KeyboardInterrupt
-            try:
-                step = next(job)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            if step.note:
-                console.print(step.note, markup=False, soft_wrap=True)
-            if step.stage not in reported and not console.is_terminal:
-                console.print(f"{step.stage} ...", markup=False, soft_wrap=True)
-            reported[step.stage] = time.monotonic()
-            if step.stage not in shown:
-                shown[step.stage] = bars.add_task(step.stage, total=step.total)
-            bars.update(shown[step.stage], completed=step.done, total=step.total)
-            for stage in [each for each in shown if reported[each] < reported[step.stage] - QUIET_S]:
-                bars.remove_task(shown.pop(stage))
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """The interrupts so far: a library that catches everything while it is imported swallows the exception of one."""
-    seen: list[int] = []
-
-    def interrupt(number: int, frame: object) -> None:
-        seen.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return follow(job, lambda result: result, progress=True)
 
 
 def emit(result: Mapping[str, Any] | list[Any], as_json: bool, lines: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -372,14 +372,8 @@ def errors(predicted_ms: Floats, measured_ms: Floats, noise_floor: float) -> Err
 
 def spearman(left: Sequence[float] | Floats, right: Sequence[float] | Floats) -> float:
     """Rank correlation; ties share their mean rank. NaN for fewer than three pairs or where one side is constant."""
-    ranks = _ranks(np.asarray(left)), _ranks(np.asarray(right))
-    if len(left) < 3 or not all(np.ptp(side) for side in ranks):
+    from scipy.stats import spearmanr  # takes a second to import
+
+    if min(len(left), len(np.unique(left)) + 1, len(np.unique(right)) + 1) < 3:
         return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    order = np.sort(values)
-    edges = np.flatnonzero(np.concatenate([[True], order[1:] != order[:-1], [True]]))
-    mean_rank = {order[low]: (low + high - 1) / 2 for low, high in pairwise(edges)}
-    return np.array([mean_rank[value] for value in values])
+    return float(spearmanr(left, right).statistic)

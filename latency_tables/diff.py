@@ -25,8 +25,6 @@ from profilers.timing import Floats
 CONFIDENCE = 0.95
 MIN_ROWS = 10
 """Fewer operations do not tell by how much two campaigns scatter."""
-EXACT = 1000
-"""Up to so many samples the ranks of an interval come from the binomial, above from its normal approximation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +197,9 @@ def _rank(n: int, confidence: float) -> int | None:
     The r smallest of n are all above the median with probability ``P(Binomial(n, 1/2) < r)``. None where not even the
     smallest and the largest sample are far enough apart.
     """
-    if n > EXACT:
-        return math.floor(n / 2 - _normal(confidence) * math.sqrt(n) / 2)
-    below, rank = 0, -1
-    limit = (1 - confidence) / 2 * 2.0**n  # a float holds 2**1000
-    while (below := below + math.comb(n, rank + 1)) <= limit:
-        rank += 1
+    from scipy.special import bdtr  # the distribution function of the binomial
+
+    rank = int(np.searchsorted(bdtr(np.arange(n), n, 0.5), (1 - confidence) / 2, side="right")) - 1
     return rank if rank >= 0 else None
 
 
@@ -233,16 +228,7 @@ def _scatter(logs: Sequence[_Log], common: _Log) -> float:
     own = np.array([(log.down + log.up) / 2 / _normal(CONFIDENCE) for log in known])
     quartile = NormalDist().inv_cdf(0.75)
 
-    def within(scatter: float) -> bool:
-        return bool(np.median(left**2 - quartile**2 * (own**2 + scatter**2)) <= 0)
-
-    low, high = 0.0, float(np.max(np.abs(left))) / quartile
-    if within(low):
-        return low
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if within(middle) else (middle, high)
-    return high
+    return math.sqrt(max(float(np.median((left / quartile) ** 2 - own**2)), 0.0))
 
 
 def _exp(log: float) -> float:

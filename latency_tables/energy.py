@@ -30,19 +30,10 @@ def fill_energy(
     windows: int = WINDOWS,
     window_s: float = WINDOW_S,
 ) -> Iterator[Progress]:
-    """Measures the energy that the table at ``path`` lacks, writing every window as it is measured.
+    """Measures the energy that the rows of the table at ``path`` lack, writing every window as it is measured.
 
     Rows take turns in random order, once a round; every round begins with the idle power that it subtracts. The value
     of a row is the median of its windows (``LatencyTable.energy_mj``). Killed, it goes on where it was.
-
-    Args:
-        path: The table, which has these rows.
-        plan: What to measure.
-        profiler: Open, of the table's device.
-        meter: Of its energy.
-        rule: How operations are made ready.
-        windows: Of each row.
-        window_s: How long one is.
 
     Raises:
         ForeignTableError: If the table is of another device, runtime or number of threads.

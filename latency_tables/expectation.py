@@ -101,9 +101,8 @@ def latency_distribution(
 def joint_distribution(probs_GK: Sequence[Tensor], latencies_ms_N: Tensor) -> LatencyDistribution:
     """The distribution of any latency of independent ``z_g ~ Cat(probs[g])``, by enumeration: exact to rounding.
 
-    Args:
-        probs_GK: One ``(K,)`` tensor per decision, float64, summing to one; K may differ.
-        latencies_ms_N: Of every network, float64; the last decision's choice changes fastest.
+    ``probs_GK`` as in ``latency_distribution``; ``latencies_ms_N`` of every network, float64, the last decision's
+    choice changing fastest.
     """
     probs_N = torch.ones(1, dtype=torch.float64)
     for prob_K in probs_GK:

@@ -6,11 +6,11 @@ float; Parquet in binary). What has no value is an empty cell, or null.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import Any
+
+import pandas as pd
 
 from latency_tables.errors import UnknownFormatError
 from latency_tables.table import LatencyTable
@@ -47,11 +47,8 @@ def _cell(value: Any, kind: type) -> Any:
 
 
 def _csv(table: LatencyTable) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows(table))
-    return text.getvalue().encode()
+    frame = pd.DataFrame(rows(table), columns=list(COLUMNS), dtype=object)  # else counts become floats beside None
+    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _json(table: LatencyTable) -> bytes:

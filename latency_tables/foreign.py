@@ -67,11 +67,7 @@ def local(path: Path, folder: Path) -> Path:
 def admit(data: bytes, name: str, folder: Path, pin: str | None = None) -> Path:
     """Checks a table, packed or plain, and keeps it as ``folder/HASH.jsonl``; nothing is written where it is refused.
 
-    Args:
-        data: The file.
-        name: For messages: where it came from.
-        folder: The cache.
-        pin: The hash that its content has to have.
+    ``name`` says in messages where it came from; ``pin`` is the hash that its content has to have.
 
     Raises:
         DamagedTableError: If it is not a table, was damaged, or goes beyond the limits of this module.

@@ -24,12 +24,7 @@ SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 
 
 def grid(most: int, multiple: int = 1) -> tuple[int, ...]:
-    """Widths at which rows are measured, ascending; ``most`` itself is the last.
-
-    Args:
-        most: The full width.
-        multiple: All others are multiples of this.
-    """
+    """Widths at which rows are measured, ascending: multiples of ``multiple``, and the full width at last."""
     near = {max(multiple, round(share * most / multiple) * multiple) for share in SHARES}
     return (*sorted(width for width in near if width < most), most)
 
@@ -68,11 +63,8 @@ def _place(widths: Tensor, width: Tensor | float) -> tuple[int, Tensor | None]:
 
 @dataclass(frozen=True)
 class Part:
-    """An operation of a network that was measured as a whole.
-
-    Attributes:
-        ms: Of its row, interpolated.
-        inputs, weights: Millions of elements in its input, and of its learned numbers.
+    """An operation of a network that was measured as a whole: its row, interpolated, and millions of elements in its
+    input and of its learned numbers.
     """
 
     ms: float
@@ -83,12 +75,8 @@ class Part:
 def calibrate_parts(table: LatencyTable, networks: Sequence[tuple[str, Sequence[Part]]]) -> Calibration:
     """The calibration of interpolated rows against whole networks, as for measured ones; single rows get no factors.
 
-    Args:
-        table: Has the networks.
-        networks: Key and parts of each.
-
-    Returns:
-        With ``errors`` on networks that were held out: of interpolation and summation together.
+    Networks of the table, by key, each with its parts. ``errors`` are on networks that were held out: of interpolation
+    and summation together.
     """
     parts = [part for _, each in networks for part in each]
     counts = np.zeros((len(networks), len(parts)))

@@ -20,11 +20,8 @@ def merge(tables: Sequence[LatencyTable], path: Path) -> LatencyTable:
 
     Samples of one key come together: the anchors bring sessions to one speed (``LatencyTable.measurements``). A session
     that several tables hold, because one is a copy of another, counts once. Of the calls behind a sample the smallest
-    number of all tables is kept, so that no sample claims to be a mean of more calls than it is.
-
-    Args:
-        tables: At least one; the header is the first one's.
-        path: Of the new table.
+    number of all tables is kept, so that no sample claims to be a mean of more calls than it is. The header is that of
+    the first table.
 
     Raises:
         ForeignTableError: If they differ in device, runtime, threads or precision.

@@ -10,7 +10,6 @@ from latency_tables import storage
 from latency_tables.errors import DamagedTableError
 from latency_tables.table import LatencyTable
 
-SUFFIX = ".jsonl.gz"
 FIELD = "content_sha256"
 """Of the header: SHA-256 of the table's file without this field, that is, of what ``unpack`` gives."""
 MAX_BYTES = 64 * 2**20
@@ -38,11 +37,7 @@ def is_packed(data: bytes) -> bool:
 
 
 def unpack(data: bytes, name: str) -> bytes:
-    """The plain file of a packed table.
-
-    Args:
-        data: Of the packed one.
-        name: For messages.
+    """The plain file of a packed table, which messages call ``name``.
 
     Raises:
         DamagedTableError: If it is cut off, too large, no table, or not what its hash says.

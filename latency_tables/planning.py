@@ -22,13 +22,8 @@ PROBE_ROUNDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRow:
-    """One line of a plan.
-
-    Attributes:
-        key: Of the operation or network.
-        role: ``op``, ``anchor`` or ``network``.
-        samples: How many the table has.
-        seconds: What the missing ones take, with the fewest rounds of the rule; 0 where none is missing.
+    """One line of a plan: an ``op``, ``anchor`` or ``network``, how many samples the table has of it, and the seconds
+    that the missing ones take with the fewest rounds of the rule; 0 where none is missing.
     """
 
     key: str
@@ -39,13 +34,8 @@ class PlannedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a profile would do.
-
-    Attributes:
-        rows: Everything the table is to have, the most useful first.
-        convert_seconds: To make one row ready.
-        seconds: With the fewest rounds of the rule.
-        most_seconds: With the most.
+    """What a profile would do: everything the table is to have, the most useful first, the seconds to make one row
+    ready, and in all, with the fewest and with the most rounds of the rule.
     """
 
     rows: tuple[PlannedRow, ...]
@@ -64,12 +54,8 @@ def estimate(
 ) -> Estimate:
     """How long the plan takes, by measuring three of its operations for a moment.
 
-    Args:
-        path: Of the table, which need not be there yet.
-        plan: What it is to have.
-        profiler: Open.
-        rule: When a row is good enough.
-        useful: How much each key adds to what the table is worth; the order of the plan by default.
+    The table at ``path`` need not be there yet; ``useful`` says how much each key adds to what it is worth, by default
+    in the order of the plan.
     """
     have = counts(LatencyTable.load(path)) if path.is_file() and path.stat().st_size else {}
     convert_s, sample_s = _probe(plan, profiler, rule)

@@ -41,16 +41,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyRow:
-    """One window of an energy meter.
-
-    Attributes:
-        key: What ran.
-        energy_mj: Of one call, above idle.
-        calls: In the window.
-        window_s: How long it was.
-        idle_w: What was subtracted.
-        meter: Whose reading it is.
-    """
+    """One window of an energy meter: so many calls, each of so much energy above the idle power that was subtracted."""
 
     key: str
     energy_mj: float

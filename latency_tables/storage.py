@@ -47,12 +47,9 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 @dataclass(frozen=True)
 class Content:
-    """A file as it was read.
+    """A file as it was read: its header, and all other records in order.
 
-    Attributes:
-        header: The first record.
-        records: All others, in order.
-        torn: Bytes of an unfinished last line, which a kill leaves; they are dropped when writing goes on.
+    ``torn`` are the bytes of an unfinished last line, which a kill leaves; they are dropped when writing goes on.
     """
 
     header: Record

@@ -34,19 +34,17 @@ TURBO = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        section: ``works``, ``missing`` or ``disturbs``.
-        name: What it is.
-        what: How it is.
-        mend: What to type; empty where all is well.
-    """
+    """One thing that was looked at: what it is, how it is, and what to type, which is empty where all is well."""
 
     section: Literal["works", "missing", "disturbs"]
     name: str
     what: str
     mend: str = ""
+
+
+def _there(name: str, what: str | None, missing: str, mend: str) -> Finding:
+    """That it works, where there is something to say of it; else what is missing."""
+    return Finding("works", name, what) if what else Finding("missing", name, missing, mend)
 
 
 def examine() -> list[Finding]:
@@ -97,10 +95,8 @@ def libraries() -> Iterator[Finding]:
     if is_installed("litert"):
         yield _converter()
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
-    if compiler:
-        yield Finding("works", "torch+compile", f"compiles with {compiler}")
-    else:
-        yield Finding("missing", "torch+compile", "there is no C++ compiler", "apt-get install g++")
+    what = compiler and f"compiles with {compiler}"
+    yield _there("torch+compile", what, "there is no C++ compiler", "apt-get install g++")
 
 
 def _start(runtime: str) -> subprocess.Popen[str]:
@@ -133,24 +129,17 @@ def _converter() -> Finding:
     from profilers.runtimes.litert import converter_python, how_to_install
 
     python = converter_python()
-    if python.exists():
-        return Finding("works", "litert converter", str(python))
-    return Finding("missing", "litert converter", f"{python} is not there", how_to_install())
+    there = str(python) if python.exists() else None
+    return _there("litert converter", there, f"{python} is not there", how_to_install())
 
 
 def tools() -> Iterator[Finding]:
     """What reaches other devices."""
-    adb = shutil.which("adb")
-    if adb:
-        yield Finding("works", "adb", adb)
-    else:
-        yield Finding("missing", "adb", "phones cannot be reached", "apt-get install adb")
-    try:
-        import asyncssh
-    except ImportError:
-        yield Finding("missing", "asyncssh", "no device behind ssh can be reached", "pip install 'unas-hw[ssh]'")
-    else:
-        yield Finding("works", "asyncssh", asyncssh.__version__)
+    from profilers.agent.engines import version
+
+    yield _there("adb", shutil.which("adb"), "phones cannot be reached", "apt-get install adb")
+    asyncssh = version("asyncssh") if find_spec("asyncssh") else None
+    yield _there("asyncssh", asyncssh, "no device behind ssh can be reached", "pip install 'unas-hw[ssh]'")
 
 
 def meters() -> Iterator[Finding]:

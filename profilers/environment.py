@@ -26,11 +26,6 @@ def spin_briefly() -> None:
     os.environ.setdefault(*BRIEF_SPIN)
 
 
-def cpu_fingerprint() -> dict[str, str | int]:
-    """What makes two runs the same device: a table is refused on another one."""
-    return machine.fingerprint()
-
-
 def cpu_environment(packages: tuple[str, ...]) -> dict[str, Any]:
     """What may explain a number later: kernel, clocks, governor, load, versions, git revision."""
     return {**machine.state(), "versions": {name: version(name) for name in packages}, "revision": revision()}

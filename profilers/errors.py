@@ -1,22 +1,9 @@
-"""Errors of the ground floor, and the base of every error that the project raises on purpose.
-
-UnasError
-├── UnitError                 a quantity without a unit, or with an unknown one
-├── OpSpecError               a key that cannot be read
-├── UnknownNameError          no device or runtime of that name
-├── DeviceNameError           a name that no device can be given
-├── MissingDependencyError    a library that is not installed
-├── MissingDeviceError        a device that is not there
-├── DeviceLostError           a device that went away while measuring
-├── DeviceCommandError        a command that failed on a device that is well
-├── ToolOutputError           a benchmark tool that printed no result
-├── PowerError                a meter whose readings cannot be used
-├── ConversionError           a module that a runtime cannot take
-└── FileError                 a file that cannot be read or written
-"""
+"""Errors of the ground floor, and the base of every error that the project raises on purpose."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -37,6 +24,13 @@ class UnasError(Exception):
         super().__init__(f"{what}\n  mend: {mend}")
         self.what = what
         self.mend = mend
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """How to mend a word that is none of the known ones: the one nearest to it, or all of them."""
+    known = tuple(known)
+    near = get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else otherwise or f"choose one of {', '.join(known)}"
 
 
 class UnitError(UnasError, ValueError):

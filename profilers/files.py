@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from profilers.errors import FileError
 
@@ -42,13 +42,19 @@ def explained_error(error: OSError, path: Path | None = None) -> FileError:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes the file whole or leaves what was there; raises ``FileError``."""
-    data = content.encode() if isinstance(content, str) else content
+    with whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that takes its place when all is written, and leaves what was there where it is not."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)

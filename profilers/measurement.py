@@ -43,11 +43,7 @@ class Measurement:
     @property
     def median_ms(self) -> float:
         """The value of the row: median at the machine's median speed."""
-        return self.percentile_ms(50)
-
-    def percentile_ms(self, percent: float) -> float:
-        """A percentile at the machine's median speed."""
-        return float(np.percentile(self.corrected_ms, percent))
+        return float(np.percentile(self.corrected_ms, 50))
 
     @property
     def raw_ms(self) -> float:

@@ -20,21 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, PowerError, UnasError, UnitError
-from profilers.power_base import POWER_COMMAND_MEND, Energy, PowerMeter, SampledMeter, not_started
-
-__all__ = [
-    "CommandMeter",
-    "Energy",
-    "EnergyReading",
-    "NvmlMeter",
-    "PowerMeter",
-    "RaplMeter",
-    "find_meter",
-    "idle_power_w",
-    "measure_energy",
-    "net_energy_mj",
-    "parse_reading",
-]
+from profilers.power_base import POWER_COMMAND_MEND, CounterMeter, Energy, PowerMeter, SampledMeter
 
 POWERCAP_ROOT: Final = "/sys/class/powercap"
 T = TypeVar("T")
@@ -64,7 +50,7 @@ class EnergyReading:
     meter: str
 
 
-class RaplMeter(PowerMeter):
+class RaplMeter(CounterMeter[tuple[float, list[int]]]):
     """Energy of all CPU packages, from the kernel's powercap counters.
 
     A counter that wrapped around once is put right. More than once in a window cannot be seen, but takes minutes.
@@ -82,26 +68,15 @@ class RaplMeter(PowerMeter):
                 mend=f"`sudo modprobe intel_rapl_msr` on a machine with such counters, or {POWER_COMMAND_MEND}",
             )
         self._ranges_uj = [self._number(zone / "max_energy_range_uj") for zone in self._zones]
-        self._first: tuple[float, list[int]] | None = None
-        self._sample()
+        self._now()
 
-    def start(self) -> None:
-        self._first = self._sample()
-
-    def stop(self) -> Energy:
-        if self._first is None:
-            raise not_started(self.name)
-        (start_s, before_uj), (end_s, after_uj) = self._first, self._sample()
-        self._first = None
+    def _spent(self, before: tuple[float, list[int]], after: tuple[float, list[int]]) -> Energy:
         total_uj = 0
-        for before, after, range_uj in zip(before_uj, after_uj, self._ranges_uj, strict=True):
-            total_uj += after - before if after >= before else after - before + range_uj
-        return Energy(total_uj / 1e3, end_s - start_s, 2)
+        for first, last, range_uj in zip(before[1], after[1], self._ranges_uj, strict=True):
+            total_uj += last - first if last >= first else last - first + range_uj
+        return Energy(total_uj / 1e3, after[0] - before[0], 2)
 
-    def cancel(self) -> None:
-        self._first = None
-
-    def _sample(self) -> tuple[float, list[int]]:
+    def _now(self) -> tuple[float, list[int]]:
         values_uj = [self._number(zone / "energy_uj") for zone in self._zones]
         return time.perf_counter(), values_uj
 

@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 from profilers.errors import PowerError
 
+Reading = TypeVar("Reading")
 POWER_COMMAND_MEND: Final = (
     "--power-command COMMAND, where COMMAND (or a file) prints watts (`3.2W`) or a counter of joules (`12.5J`), for"
     " example --power-command \"awk '{print \\$1 / 1e6}' /sys/class/hwmon/hwmon0/power1_input\""
@@ -145,6 +146,32 @@ class SampledMeter(PowerMeter):
         if self._poller is not None:
             self._poller.cancel()
             self._poller = None
+
+
+class CounterMeter(PowerMeter, Generic[Reading]):
+    """A meter of which one reading at each end of a window is enough."""
+
+    _before: Reading | None = None
+
+    @abstractmethod
+    def _now(self) -> Reading:
+        """A reading, with its time."""
+
+    @abstractmethod
+    def _spent(self, before: Reading, after: Reading) -> Energy:
+        """What lies between two of them."""
+
+    def start(self) -> None:
+        self._before = self._now()
+
+    def stop(self) -> Energy:
+        if self._before is None:
+            raise not_started(self.name)
+        before, self._before = self._before, None
+        return self._spent(before, self._now())
+
+    def cancel(self) -> None:
+        self._before = None
 
 
 def not_started(name: str) -> PowerError:

@@ -200,11 +200,7 @@ class Profiler(ABC):
     ) -> Iterator[Sample]:
         """Interleaved samples of loaded keys, with the sentinel between them, until the rule is met.
 
-        Args:
-            keys: Loaded before.
-            rule: When to stop.
-            label: Names the session; the order of the samples depends on it.
-            have: Samples that keys have from before.
+        ``label`` names the session, on which the order of the samples depends; ``have`` counts samples from before.
         """
         keys = list(keys)
         for _ in self.load([SENTINEL], rule):

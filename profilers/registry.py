@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError
+from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from profilers.devices.book import Booked
@@ -49,12 +48,10 @@ def _import(target: str) -> Any:
 
 
 def find_runtime(name: str, device: str | None = None, *, runs_here: bool = True) -> Runtime:
-    """The runtime of that name, such as ``onnxruntime`` or ``torch+compile``.
+    """The runtime of that name, with its options, such as ``onnxruntime`` or ``torch+compile``.
 
-    Args:
-        name: With its options.
-        device: The kind of device that it has to run on, ``cpu`` or ``gpu``.
-        runs_here: Else it only converts here, and its library is elsewhere.
+    It has to run on the kind of device, ``cpu`` or ``gpu``; unless ``runs_here`` it only converts here, and its library
+    is elsewhere.
 
     Raises:
         UnknownNameError: If there is none of that name, or it does not run on the device.
@@ -62,11 +59,7 @@ def find_runtime(name: str, device: str | None = None, *, runs_here: bool = True
     """
     base, *options = name.split("+")
     if base not in RUNTIMES:
-        near = get_close_matches(base, RUNTIMES)
-        raise UnknownNameError(
-            f"no runtime is called {base!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(RUNTIMES)}",
-        )
+        raise UnknownNameError(f"no runtime is called {base!r}", mend=did_you_mean(base, RUNTIMES))
     runtime: Runtime = _import(RUNTIMES[base].target)(*options)
     if device and device not in runtime.devices:
         raise UnknownNameError(
@@ -112,48 +105,44 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
     """
     scheme, _, rest = device.partition(":")
     if device == "cpu":
-        profiler: Profiler = _import("profilers.devices.local:LocalProfiler")(runtime or "onnxruntime", threads)
-        return profiler
+        return _profiler("local:LocalProfiler", runtime or "onnxruntime", threads)
     if scheme == "adb":
-        profiler = _import("profilers.devices.android:AndroidProfiler")(rest.strip("/") or None, runtime, threads)
-        return profiler
+        return _profiler("android:AndroidProfiler", rest.strip("/") or None, runtime, threads)
     if scheme == "sim":
         if runtime not in (None, "simulated"):
             raise UnknownNameError(f"{device} runs no {runtime!r}, it is simulated", mend="leave --runtime out")
-        profiler = _import("profilers.devices.simulated:SimulatedProfiler")(rest, threads)
-        return profiler
+        return _profiler("simulated:SimulatedProfiler", rest, threads)
     if scheme == "ssh":
         try:
-            profiler = _import("profilers.devices.ssh:SshProfiler")(device, runtime, threads)
+            return _profiler("ssh:SshProfiler", device, runtime, threads)
         except ModuleNotFoundError as error:
             if error.name != "asyncssh":
                 raise
             raise MissingDependencyError("asyncssh is not installed", mend="pip install 'unas-hw[ssh]'") from None
-        return profiler
     if scheme.partition("?")[0] == "gpu":
         if missing := gpu_absence():
             raise MissingDeviceError(f"--device {device}: {missing}", mend="unas-hw profile --device cpu")
-        profiler = _import("profilers.devices.gpu:GpuProfiler")(device, runtime, threads)
-        return profiler
+        return _profiler("gpu:GpuProfiler", device, runtime, threads)
     booked = _import("profilers.devices.book:read_book")()
     if device in booked:
         return _open_booked(booked[device], runtime, threads)
     added = added_devices()
     if scheme in added:
-        profiler = added[scheme].load()(rest, threads)
-        return profiler
+        theirs: Profiler = added[scheme].load()(rest, threads)
+        return theirs
     names = ("cpu", "gpu", "ssh://HOST", "adb://SERIAL", *SIMULATED, *booked, *added)
-    near = get_close_matches(device, names)
-    raise UnknownNameError(
-        f"no device is called {device!r}",
-        mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}",
-    )
+    raise UnknownNameError(f"no device is called {device!r}", mend=did_you_mean(device, names))
+
+
+def _profiler(target: str, *arguments: Any) -> Profiler:
+    opened: Profiler = _import(f"profilers.devices.{target}")(*arguments)
+    return opened
 
 
 def _open_booked(entry: Booked, runtime: str | None, threads: int) -> Profiler:
     """A device of the book, under its name: with that it is opened again."""
     if entry.adb is not None:
-        profiler: Profiler = _import("profilers.devices.android:AndroidProfiler")(entry.adb, runtime, threads, entry)
+        profiler = _profiler("android:AndroidProfiler", entry.adb, runtime, threads, entry)
     else:
         profiler = open_profiler(entry.address, runtime=runtime, threads=threads)
     profiler.device, profiler.power_command = entry.name, entry.power_command

@@ -169,13 +169,8 @@ def _drifted(taken: Sequence[Sample], reading: Sample) -> bool:
 def machine_speed(keys: Sequence[str], samples_ms: Sequence[float]) -> Floats:
     """How slow the machine was at each sample: 1 is its median, 1.8 means everything took 1.8 times as long.
 
-    Args:
-        keys: What each sample is of, in the order in which they were taken.
-        samples_ms: The samples.
-
-    Returns:
-        One factor per sample. All ones where fewer than three keys were interleaved: nothing tells a slow
-        machine from a slow operation then.
+    ``keys`` say what each sample is of, in the order in which they were taken. All ones where fewer than three keys
+    were interleaved: nothing tells a slow machine from a slow operation then.
     """
     names = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     which = np.array([names[key] for key in keys])
@@ -224,13 +219,11 @@ def upper_bound_ms(samples_ms: Sequence[float] | Floats, percent: float, confide
     The r-th smallest of n samples is above the percentile p with probability ``P(Binomial(n, p) < r)``. Infinity where
     not even the largest sample is enough: ``samples_needed`` says how many are.
     """
-    ordered, n, p = np.sort(np.asarray(samples_ms)), len(samples_ms), percent / 100
-    below = 0.0
-    for rank in range(n):
-        below += math.comb(n, rank) * p**rank * (1 - p) ** (n - rank)
-        if below >= confidence:
-            return float(ordered[rank])
-    return math.inf
+    from scipy.special import bdtr  # the distribution function of the binomial
+
+    ordered, n = np.sort(np.asarray(samples_ms)), len(samples_ms)
+    rank = int(np.searchsorted(bdtr(np.arange(n), n, percent / 100), confidence))
+    return float(ordered[rank]) if rank < n else math.inf
 
 
 def samples_needed(percent: float, confidence: float) -> int:

@@ -86,24 +86,14 @@ _BYTES = _Quantity(
 )
 
 
-def parse_ms(text: str) -> float:
-    """Milliseconds of ``80ms``, ``1.2s``, ``500us``; raises ``UnitError`` without a unit, or if not positive."""
-    return _TIME.parse(text)
-
-
-def parse_energy_mj(text: str) -> float:
-    """Millijoules of ``40mJ``, ``0.04J``, ``40uJ``; raises ``UnitError`` without a unit, or if not positive."""
-    return _ENERGY.parse(text)
-
-
-def parse_count(text: str) -> float:
-    """The number in ``4M``, ``600M``, ``1.2G``, ``430k`` or ``430000``; raises ``UnitError`` if not positive."""
-    return _COUNT.parse(text)
-
-
-def parse_bytes(text: str) -> float:
-    """Bytes of ``64MB``, ``512kB`` (powers of 1000), ``1.5GiB`` (of 1024); raises ``UnitError`` like ``parse_ms``."""
-    return _BYTES.parse(text)
+parse_ms = _TIME.parse
+"""Milliseconds of ``80ms``, ``1.2s``, ``500us``; raises ``UnitError`` without a unit, or if not positive."""
+parse_energy_mj = _ENERGY.parse
+"""Millijoules of ``40mJ``, ``0.04J``, ``40uJ``; raises ``UnitError`` without a unit, or if not positive."""
+parse_count = _COUNT.parse
+"""The number in ``4M``, ``600M``, ``1.2G``, ``430k`` or ``430000``; raises ``UnitError`` if not positive."""
+parse_bytes = _BYTES.parse
+"""Bytes of ``64MB``, ``512kB`` (powers of 1000), ``1.5GiB`` (of 1024); raises ``UnitError`` like ``parse_ms``."""
 
 
 def format_ms(ms: float) -> str:

@@ -61,11 +61,15 @@ def test_the_wheel_holds_every_module_the_published_tables_and_nothing_else(tmp_
         seen = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = set()
     for room in ROOMS:
-        for path in (*(ROOT / room).rglob("*.py"), *(ROOT / room / "published").glob("*.jsonl")):
+        for path in (
+            *(ROOT / room).rglob("*.py"),
+            *(ROOT / room).glob("py.typed"),
+            *(ROOT / room / "published").glob("*.jsonl"),
+        ):
             parts = path.relative_to(ROOT).parts
             expected.add("/".join((INSTALLED_AS.get(parts[0], parts[0]), *parts[1:])))
     assert seen == expected
-    assert "latency_tables/published/pixel1.jsonl" in seen
+    assert {"latency_tables/published/pixel1.jsonl", "unas_hw/py.typed"} <= seen
 
 
 def test_every_error_class_is_a_unas_error() -> None:

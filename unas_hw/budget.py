@@ -77,6 +77,12 @@ class Budget:
         assert self.ms is not None  # resolve comes first
         return self.ms
 
+    @property
+    def text(self) -> str:
+        """As ``parse`` reads it, to the last digit; the confidence is no part of it."""
+        amount = f"{self.ms!r}ms" if self.share is None else f"{self.share * 100!r}%"
+        return f"{amount}@p{self.percentile}"
+
     def __str__(self) -> str:
         amount = f"{self.share:.0%}" if self.ms is None and self.share is not None else format_ms(self.in_ms)
         return amount if self.percentile == 50 else f"{amount} at p{self.percentile}"

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -35,75 +35,8 @@ CHUNK = 100_000
 """Networks that are enumerated at a time."""
 
 
-class Distribution(Protocol):
-    """Of the cost of a random network; ``LatencyDistribution`` with the numbers in the unit of the cost."""
-
-    @property
-    def upper_bound(self) -> bool:
-        """Whether it is that of something that no network's cost exceeds, instead of the cost itself."""
-        ...
-
-    def expectation(self, f: Callable[[Tensor], Tensor] = ..., /) -> Tensor:
-        """``E[f(X)]``, by default ``E[X]``."""
-        ...
-
-    def hinge(self, budget: float, /) -> Tensor:
-        """``E[max(0, X / T - 1)]``, the expected relative excess."""
-        ...
-
-    def cdf(self, budget: float, /) -> Tensor:
-        """``P(X <= T)``."""
-        ...
-
-    def quantile(self, share: float, /) -> float:
-        """Smallest cost that at least this share of networks does not exceed."""
-        ...
-
-
-class Resource(Protocol):
-    """Something that networks need, on which there can be a budget: numbers are in ``unit``."""
-
-    @property
-    def name(self) -> str:
-        """For messages, such as ``latency`` or ``peak memory``."""
-        ...
-
-    @property
-    def unit(self) -> str:
-        """``ms``, ``mJ``, ``bytes``; empty for numbers of things."""
-        ...
-
-    @property
-    def space(self) -> SearchSpace:
-        """Whose networks."""
-        ...
-
-    def value(self, path: Sequence[int]) -> float:
-        """What the network of these choices, by index, needs."""
-        ...
-
-    def distribution(self, probs: Sequence[Tensor]) -> Distribution:
-        """What a network needs whose decisions are drawn with these probabilities; differentiable in them."""
-        ...
-
-    @property
-    def smallest(self) -> tuple[int, ...]:
-        """The usable network that needs least."""
-        ...
-
-    @property
-    def largest(self) -> tuple[int, ...]:
-        """The usable network that needs most."""
-        ...
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """What these two need."""
-        ...
-
-
 class CostModel(ABC):
-    """What an ``AdditiveModel`` and a largest term have in common.
+    """Something that networks need, on which there can be a budget: latency, energy, arithmetic, weights, memory.
 
     Only live operations count. Where a space has dead ones or excludes networks, up to ``MAX_JOINT`` networks are
     enumerated once, so all that is said is exact. Of more networks with dead operations ``distribution`` and ``median``
@@ -111,7 +44,8 @@ class CostModel(ABC):
     The cost of a single network is exact always.
 
     Attributes:
-        name, unit: As in ``Resource``.
+        name: For messages, such as ``latency`` or ``peak memory``.
+        unit: Of all numbers: ``ms``, ``mJ``, ``bytes``; empty for numbers of things.
         space: Whose networks.
         costs: Of the terms.
     """
@@ -123,7 +57,7 @@ class CostModel(ABC):
     def distribution(self, probs: Sequence[Tensor]) -> LatencyDistribution:
         """Exact distribution of the cost when decisions are drawn with these probabilities, one ``(K,)`` tensor each.
 
-        Of all networks, usable or not.
+        Of all networks, usable or not; differentiable in the probabilities. Its numbers are in the unit of the cost.
         """
 
     def values(self, paths_NG: Paths) -> Costs:
@@ -203,7 +137,7 @@ class AdditiveModel(CostModel):
     Args:
         space: Whose terms.
         price: Of an operation, by its key.
-        name, unit: As in ``Resource``.
+        name, unit: As in ``CostModel``.
         constant: What every network costs on top.
         bend: Makes a cost of the sum, a number, an array or a tensor; grows with it.
         steepest: Its largest slope.

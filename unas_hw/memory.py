@@ -6,24 +6,23 @@ PyTorch has allocated at once on a GPU.
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, final
 
 import torch
 from torch import nn
 
+from profilers.agent import machine
+from profilers.agent.machine import give_back as give_back
 from profilers.units import format_bytes
 from unas_hw.errors import MemoryBudgetError
 from unas_hw.supernet import Supernet
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path(machine.CLEAR)
 STEPS = 3
 """Of which the first allocates what the optimisers keep, and the fastest is what a step takes."""
 
@@ -47,37 +46,24 @@ class StepPeak:
     def __enter__(self) -> Self:
         gc.collect()
         if self.device.type == "cpu":
-            give_back()
-            CLEAR.write_text("5", encoding="ascii")  # man 5 proc: the peak becomes what is resident now
+            machine.resident_bytes()
         else:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing is to be undone."""
 
     def bytes(self) -> int:
         """The peak so far."""
-        return resident("VmHWM") if self.device.type == "cpu" else torch.cuda.max_memory_allocated(self.device)
+        on_cpu = self.device.type == "cpu"
+        return machine.peak_bytes() or 0 if on_cpu else torch.cuda.max_memory_allocated(self.device)
 
     def now(self) -> int:
         """What is in use."""
-        return resident("VmRSS") if self.device.type == "cpu" else torch.cuda.memory_allocated(self.device)
-
-
-def give_back() -> None:
-    """Freed memory that the C library keeps for later goes back to the system, where the library can do that."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def resident(field: str) -> int:
-    """Bytes of a line of ``/proc/self/status``."""
-    match = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    assert match is not None
-    return int(match[1]) * 1024
+        on_cpu = self.device.type == "cpu"
+        return machine.status_bytes("VmRSS") or 0 if on_cpu else torch.cuda.memory_allocated(self.device)
 
 
 @final
@@ -110,12 +96,8 @@ class Mode:
 @final
 @dataclass(frozen=True)
 class StepCost:
-    """What a step took in one mode.
-
-    Attributes:
-        mode: The mode.
-        peak_bytes: Peak memory; where the step was given up, what it had taken until then.
-        seconds: Of the fastest step; None where it was given up.
+    """What a step took in one mode: its peak, or what it had taken until it was given up, and the seconds of the
+    fastest.
     """
 
     mode: Mode
@@ -132,12 +114,7 @@ class _TooMuchError(MemoryBudgetError):
 
 
 def modes(supernet: Supernet, *, sampled_paths: bool) -> list[Mode]:
-    """From the least memory to the most.
-
-    Args:
-        supernet: Of which the decisions count.
-        sampled_paths: Also those that run fewer candidates.
-    """
+    """From the least memory to the most; with ``sampled_paths`` also those that run fewer candidates."""
     widest = max((len(mixed.candidates) for mixed in supernet.mixed_ops()), default=1)
     fewer = [Mode(True, most) for most in range(2, widest)] if sampled_paths else []
     return [*fewer, Mode(recompute=True), Mode(recompute=False)]
@@ -148,13 +125,8 @@ def measure(
 ) -> StepCost:
     """Some steps in a mode, given up in the pass that exceeds the limit; the supernet stays in the mode.
 
-    Args:
-        step: A whole step with both optimisers, as the search does it. What it changes stays changed: hand in one of a
-            search that is thrown away.
-        supernet: That it runs.
-        mode: To run it in.
-        limit_bytes: Peak memory that is too much.
-        steps: To take the fastest of.
+    A step is one with both optimisers, as the search does it. What it changes stays changed: hand in one of a search
+    that is thrown away.
     """
     mode.apply(supernet)
     memory = StepPeak(next(supernet.parameters()).device)
@@ -194,14 +166,8 @@ def fit(
     """The fastest mode that keeps the budget, and what was measured; the supernet is left in it.
 
     Modes are tried from the least memory on, as a process does not give back all it has had, until one exceeds the
-    budget. Those with fewer candidates are tried only if no other keeps it, from the most candidates on.
-
-    Args:
-        step: As for ``measure``.
-        supernet: That it runs.
-        budget_bytes: That the peak must not exceed.
-        sampled_paths: Whether fewer candidates may be run, which biases the estimator.
-        measured: Told of each mode.
+    budget. Those with fewer candidates (``sampled_paths``), which bias the estimator, are tried only if no other keeps
+    it, from the most candidates on. ``measured`` is told of each mode.
 
     Raises:
         MemoryBudgetError: If none keeps it, or nothing tells.

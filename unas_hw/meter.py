@@ -109,12 +109,9 @@ class Meter:
     def measure(
         self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule | None = None
     ) -> list[Reading]:
-        """Readings of networks, interleaved with the anchors.
+        """Readings of networks, interleaved with the anchors; a network is measured once per label.
 
-        Args:
-            architectures: Of the space.
-            label: What for; a network is measured once per label.
-            rule: By default a quick one, for use between training steps.
+        By default by a quick rule, for use between training steps.
         """
         new = [each for each in dict.fromkeys(architectures) if (label, str(each)) not in self.known]
         if new:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Step:
-    """``done`` of ``total`` of a stage; ``note`` is one line worth keeping on the screen."""
+    """What just happened.
+
+    Attributes:
+        stage: What the job is at ...
+        done, total: ... and how far it is with that.
+        note: One line worth keeping on the screen.
+        epoch: Metrics of an epoch, or of an update of a policy, that has ended with this step, as in ``metrics.jsonl``.
+        measured: Candidates that were measured since the step before: ``architecture``, ``latency_ms``, and more.
+    """
 
     stage: str
     done: int
     total: int
     note: str = ""
+    epoch: Mapping[str, Any] | None = None
+    measured: tuple[Mapping[str, Any], ...] = ()
 
 
 Job = Generator[Step, None, Result]

@@ -10,14 +10,9 @@ from torch import Tensor, fx, nn
 
 
 class Recorder(fx.Tracer):
-    """Runs every node on the example while it traces.
+    """Runs every node on the example while it traces; other arguments than the first have their defaults.
 
-    Args:
-        example: Of the network's input; other arguments have their defaults.
-
-    Attributes:
-        values: What each node gave.
-        runs: Whether a node is being run now, in which nothing is traced.
+    ``values`` are what each node gave. While one is being run (``runs``) nothing is traced.
     """
 
     proxy_buffer_attributes = True
@@ -31,7 +26,11 @@ class Recorder(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        return forward(*args, **kwargs) if self.runs else super().call_module(m, forward, args, kwargs)
+        return forward(*args, **kwargs) if self.runs else self._enter(m, forward, args, kwargs)
+
+    def _enter(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Traces a module, or stops at it."""
+        return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         return attr_val if self.runs else super().getattr(attr, attr_val, parameter_proxy_cache)

@@ -150,12 +150,14 @@ def keep_no_statistics(net: nn.Module) -> None:
             module.running_mean = module.running_var = module.num_batches_tracked = None
 
 
-def make_constant(norm: nn.BatchNorm2d) -> None:
-    """Scale and shift become buffers: networks find them under the names that they have there."""
-    for name in ("weight", "bias"):
-        value = getattr(norm, name).detach()
-        delattr(norm, name)
-        norm.register_buffer(name, value)
+def make_constant(net: nn.Module) -> None:
+    """Scales and shifts of normalisation become buffers: networks find them under the names that they have there."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            for name in ("weight", "bias"):
+                value = getattr(module, name).detach()
+                delattr(module, name)
+                module.register_buffer(name, value)
 
 
 @final

@@ -34,6 +34,15 @@ class Term:
     count: int = 1
 
 
+def tied(count: int, tables: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """So many decisions in groups, ascending, of those that tables share, directly or through others."""
+    groups = [{g} for g in range(count)]
+    for decisions in tables:
+        joined = [group for group in groups if not group.isdisjoint(decisions)]
+        groups = [group for group in groups if group not in joined] + [set().union(*joined)]
+    return tuple(sorted(tuple(sorted(group)) for group in groups))
+
+
 class TermCosts:
     """What the terms of a space add to the cost of its networks.
 
@@ -79,11 +88,7 @@ class TermCosts:
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        groups = [{g} for g in range(len(self.counts))]
-        for decisions in self.tables:
-            joined = [group for group in groups if not group.isdisjoint(decisions)]
-            groups = [group for group in groups if group not in joined] + [set().union(*joined)]
-        return tuple(sorted(tuple(sorted(group)) for group in groups))
+        return tied(len(self.counts), self.tables)
 
     def of_groups(self, least: float = -math.inf) -> list[Costs]:
         """Per group the cost for each combination of its choices, flat, the last decision's choice changing fastest.

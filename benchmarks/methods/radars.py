@@ -52,7 +52,7 @@ from profilers.timing import TimingRule
 from unas_hw.budget import Budget
 from unas_hw.data import in_order, load_dataset
 from unas_hw.latency_model import LatencyModel
-from unas_hw.memory import StepPeak, measure, resident
+from unas_hw.memory import StepPeak, measure
 from unas_hw.meter import TableMeter
 from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Reach, narrowed
@@ -119,7 +119,7 @@ def plain_dnas(folder: Path, words: argparse.Namespace) -> dict[str, Any]:
     one_network = measure(alone.rehearse(), alone.supernet, MODE, steps=MEASURED)
     del alone
     free()
-    libraries = resident("VmRSS")
+    libraries = StepPeak("cpu").now()
     unas = begun(ended(prepared))
     cost = measure(unas.rehearse(), unas.supernet, MODE, steps=MEASURED)
     generator = torch.Generator().manual_seed(0)

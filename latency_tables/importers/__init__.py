@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module, metadata
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from latency_tables.errors import ImportFileError, UnknownFormatError
+from profilers.errors import did_you_mean
 
 if TYPE_CHECKING:
     from latency_tables.importers.base import Importer, Source
@@ -43,12 +43,7 @@ def find_importer(name: str) -> Importer:
         if point.name == name:
             added: Importer = point.load()()
             return added
-    names = importer_names()
-    near = get_close_matches(name, names)
-    raise UnknownFormatError(
-        f"no format of tables is called {name!r}",
-        mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}",
-    )
+    raise UnknownFormatError(f"no format of tables is called {name!r}", mend=did_you_mean(name, importer_names()))
 
 
 def recognise(source: Source) -> Importer:

@@ -92,13 +92,10 @@ class Source:
 
 
 class Importer(ABC):
-    """One format of published latency tables.
+    """One format of published latency tables, named as in ``--format``, with a line for lists.
 
-    Attributes:
-        name: As in ``--format``.
-        summary: One line for lists.
-        lacks: Kinds of operation that networks of this publisher run; those without any row are listed in the
-            header as ``not_priced``.
+    ``lacks`` are kinds of operation that networks of this publisher run; those without any row are listed in the header
+    as ``not_priced``.
     """
 
     name: ClassVar[str]
@@ -113,9 +110,10 @@ class Importer(ABC):
     def entries(self, source: Source) -> list[Entry]:
         """Every row of the file; raises ``ImportFileError`` for one that cannot be a latency."""
 
-    @abstractmethod
     def unit(self, source: Source) -> str | None:
         """One of ``UNITS`` where the file or its format says it; None where it cannot be known."""
+        del source
+        return None
 
     def values(self, source: Source) -> list[Value]:
         """Every row in milliseconds, under keys that are all different.

@@ -23,9 +23,6 @@ class FBNet(Importer):
     def recognises(self, source: Source) -> bool:
         return _LIST.match(source.text) is not None or len(_operations(source)) > 1
 
-    def unit(self, source: Source) -> None:
-        return None
-
     def entries(self, source: Source) -> list[Entry]:
         return _from_text(source) if _operations(source) else _from_json(source)
 

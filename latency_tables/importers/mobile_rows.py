@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -76,7 +75,23 @@ class MobileRows(Importer):
 
     @final
     def entries(self, source: Source) -> list[Entry]:
-        return read_rows(source, self.name, self.key)
+        """Every row with its mean and the standard error of that mean."""
+        try:
+            root = yaml.compose(source.text, Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"line {mark.line + 1}" if mark is not None else "somewhere"
+            raise source.error(where, getattr(error, "problem", None) or type(error).__name__, "says YAML") from error
+        if not isinstance(root, yaml.MappingNode):
+            raise source.error("line 1", source.text[:40], "does not begin a mapping of names to numbers")
+        seen: set[int] = set()
+        rows = [_row(source, name, fields, seen) for name, fields in root.value]
+        return [replace(row, key=self._key_of(row.name)) for row in rows]
+
+    def _key_of(self, name: str) -> str:
+        """That of a block of ours where it is one; else of that name, of which only the name is known."""
+        block = parse_block(name)
+        return (block and self.key(block)) or named(self.name, name)
 
 
 def parse_block(name: str) -> Block | None:
@@ -119,29 +134,6 @@ def residual_key(block: Block, attrs: dict[str, Attribute]) -> str:
     if block.numbers["idskip"] != adds_input:
         attrs = {**attrs, "idskip": block.numbers["idskip"]}
     return block.key("mbconv", attrs)
-
-
-def read_rows(source: Source, format_name: str, key_of: Callable[[Block], str | None]) -> list[Entry]:
-    """Every row with its mean and the standard error of that mean.
-
-    Args:
-        source: The file.
-        format_name: Kind of the keys of rows that are no operation of ours.
-        key_of: The key of a block; None for one that is none of ours.
-    """
-    try:
-        root = yaml.compose(source.text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark is not None else "somewhere"
-        raise source.error(where, getattr(error, "problem", None) or type(error).__name__, "says YAML") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise source.error("line 1", source.text[:40], "does not begin a mapping of names to numbers")
-    seen: set[int] = set()
-    rows = [_row(source, name, fields, seen) for name, fields in root.value]
-    blocks = [parse_block(row.name) for row in rows]
-    keys = [key_of(block) if block else None for block in blocks]
-    return [replace(row, key=key or named(format_name, row.name)) for row, key in zip(rows, keys, strict=True)]
 
 
 def _row(source: Source, name: yaml.Node, fields: yaml.Node, seen: set[int]) -> Entry:

@@ -23,9 +23,6 @@ class SinglePathNas(Importer):
     def recognises(self, source: Source) -> bool:
         return _OBJECT.match(source.text) is not None
 
-    def unit(self, source: Source) -> None:
-        return None
-
     def entries(self, source: Source) -> list[Entry]:
         blocks = parse_json(source)
         if not isinstance(blocks, dict):

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-SYS = "/sys"
+SYS, CLEAR = "/sys", "/proc/self/clear_refs"
 
 
 def cpu_name() -> str:
@@ -87,20 +87,26 @@ def resident_bytes() -> int | None:
 
     What was freed is given back before: else an operation would seem to need nothing that fits where another was.
     """
-    with contextlib.suppress(AttributeError, OSError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        Path(CLEAR).write_text("5", encoding="ascii")  # man 5 proc: the peak becomes what is resident now
     except OSError:
         return None
-    return _status_bytes("VmRSS")
+    return status_bytes("VmRSS")
+
+
+def give_back() -> None:
+    """Freed memory that the C library keeps for later goes back to the system, where the library can do that."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_bytes() -> int | None:
     """The most memory that this process had since ``resident_bytes``."""
-    return _status_bytes("VmHWM")
+    return status_bytes("VmHWM")
 
 
-def _status_bytes(field: str) -> int | None:
+def status_bytes(field: str) -> int | None:
+    """A line of ``/proc/self/status``."""
     found = [line.split()[1] for line in lines("/proc/self/status") if line.startswith(field + ":")]
     return int(found[0]) * 1024 if found else None

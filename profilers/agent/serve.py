@@ -50,11 +50,8 @@ def encode(message: dict[str, Any], payload: bytes = b"") -> bytes:
 def serve(load: Callable[[str, str], Engine], requests: IO[bytes], answers: IO[bytes], idle_s: int = 0) -> None:
     """Answers requests until there are no more; everything that goes wrong with one of them is its answer.
 
-    Args:
-        load: Path and precision to a loaded artifact.
-        requests: Stream of messages.
-        answers: The same.
-        idle_s: Seconds after which an alarm is raised where no request came; 0 waits for ever.
+    ``load`` makes an engine of the path and the precision of an artifact. Where no request came for ``idle_s`` seconds
+    an alarm is raised; 0 waits for ever.
     """
     folder = Path(tempfile.mkdtemp(prefix="unas-hw-"))
     before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(folder)  # a runtime's own files are removed too

@@ -25,6 +25,7 @@ from profilers.errors import (
 
 ANSWER_S = 30.0
 """How long a small command may take before the device counts as lost."""
+PUSH_S = 600.0
 
 _END = "unas-hw-status:"
 _GONE = re.compile(
@@ -86,13 +87,6 @@ class AndroidFacts:
     zones: tuple[ThermalZone, ...]
 
     @property
-    def big_cores(self) -> tuple[int, ...]:
-        """The cores that are faster than the slowest kind, fastest first; all of them where all are alike."""
-        slowest = min(_speed(core) for core in self.cores)
-        big = [core for core in self.cores if _speed(core) > slowest] or self.cores
-        return tuple(core.index for core in _fastest_first(big))
-
-    @property
     def governors(self) -> tuple[str, ...]:
         return tuple(sorted({core.governor for core in self.cores if core.governor}))
 
@@ -103,7 +97,8 @@ class AndroidFacts:
                 f"{self.model} has {len(self.cores)} cores and cannot run on {count}",
                 mend=f"ask for 1 to {len(self.cores)} threads",
             )
-        return f"{sum(1 << core.index for core in _fastest_first(self.cores)[:count]):x}"
+        fastest_first = sorted(self.cores, key=lambda core: (-(core.max_khz or 0), core.index))
+        return f"{sum(1 << core.index for core in fastest_first[:count]):x}"
 
 
 class Adb:
@@ -177,13 +172,29 @@ class Adb:
             )
         return text
 
-    def push(self, local: Path, remote: str, *, timeout_s: float = 600.0) -> None:
+    def push(self, local: Path, remote: str) -> None:
+        """Copies a file there."""
         if not local.exists():
             raise FileError(f"{local}: there is no such file", mend="check the path")
-        self._copy(["push", str(local), remote], timeout_s)
-
-    def pull(self, remote: str, local: Path, *, timeout_s: float = 600.0) -> None:
-        self._copy(["pull", remote, str(local)], timeout_s)
+        done = self._run(["push", str(local), remote], PUSH_S)
+        if done.returncode == 0:
+            self._reached = True
+            return
+        said = _last(done.stderr) or _last(done.stdout)  # some versions complain on the one, some on the other
+        refused = _GONE.search(said)
+        if refused:
+            raise self._gone(refused[0])
+        self._reached = True
+        # The client's words for a broken copy differ by version and moment; whether the device is still there does not.
+        if not any(
+            found.serial == self.serial and found.state == "device" for found in self.devices(binary=self._binary)
+        ):
+            raise self._gone(said)
+        raise DeviceCommandError(
+            f"adb push between this computer and {self.serial} failed: {said}",
+            mend="check the paths, and the free space: adb shell df /data/local/tmp",
+            status=done.returncode,
+        )
 
     def facts(self) -> AndroidFacts:
         """Model, instruction set, cores and temperatures."""
@@ -235,27 +246,6 @@ class Adb:
                 return CoolDown(waited_s, hottest, reached)
             time.sleep(min(poll_s, timeout_s - waited_s))
 
-    def _copy(self, words: Sequence[str], timeout_s: float) -> None:
-        done = self._run(words, timeout_s)
-        if done.returncode == 0:
-            self._reached = True
-            return
-        said = _last(done.stderr) or _last(done.stdout)  # some versions complain on the one, some on the other
-        refused = _GONE.search(said)
-        if refused:
-            raise self._gone(refused[0])
-        self._reached = True
-        # The client's words for a broken copy differ by version and moment; whether the device is still there does not.
-        if not any(
-            found.serial == self.serial and found.state == "device" for found in self.devices(binary=self._binary)
-        ):
-            raise self._gone(said)
-        raise DeviceCommandError(
-            f"adb {words[0]} between this computer and {self.serial} failed: {said}",
-            mend="check the paths, and the free space: adb shell df /data/local/tmp",
-            status=done.returncode,
-        )
-
     def _run(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         try:
             return _client([self._binary, "-s", self.serial, *words], timeout_s)
@@ -295,14 +285,6 @@ def _parse_devices(listing: str) -> tuple[Attached, ...]:
         model = re.search(r"\bmodel:(\S+)", rest)
         found.append(Attached(serial, state, model[1] if model else None))
     return tuple(found)
-
-
-def _speed(core: Core) -> int:
-    return core.max_khz or 0
-
-
-def _fastest_first(cores: Sequence[Core]) -> list[Core]:
-    return sorted(cores, key=lambda core: (-_speed(core), core.index))
 
 
 def _celsius(number: str) -> float | None:

@@ -25,6 +25,7 @@ from profilers.errors import ConversionError, ToolOutputError
 Statistic = Literal["samples", "median", "mean"]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_LITERT = ("--use_xnnpack=true", "--warmup_runs=5", "--warmup_min_secs=0.1", "--min_secs=0", "--max_secs=60")
 _COMPLAINT = re.compile(r"error|fail|cannot|can't|not found|no such|denied|abort|unknown|invalid", re.IGNORECASE)
 
 
@@ -36,43 +37,21 @@ class ToolTiming:
         tool: Its name.
         statistic: What ``latency_ms`` is: the median of raw samples, the tool's own median, or only its mean.
         runs: Timed runs, where the tool counts them.
-        samples_ms: Every run in order; empty where the tool keeps them to itself.
         resolution_ms: The last digit that the tool prints, 0 where it is finer than what can be measured.
-        init_ms: From the file to the first call.
-        first_ms: The first call, which is not among the samples.
         memory_bytes: The most that the process held, or how much it grew, as ``memory`` says.
     """
 
     tool: str
     statistic: Statistic
+    latency_ms: float
     runs: int | None = None
-    samples_ms: tuple[float, ...] = ()
-    median_ms: float | None = None
-    mean_ms: float | None = None
-    min_ms: float | None = None
-    max_ms: float | None = None
-    std_ms: float | None = None
     resolution_ms: float = 0.0
-    init_ms: float | None = None
-    first_ms: float | None = None
     memory_bytes: int | None = None
     memory: Literal["peak", "growth"] | None = None
 
-    @property
-    def latency_ms(self) -> float:
-        if self.samples_ms:
-            return statistics.median(self.samples_ms)
-        value = self.median_ms if self.statistic == "median" else self.mean_ms
-        assert value is not None  # every parser fills in what it names
-        return value
-
 
 class Tool(ABC):
-    """A benchmark tool on the device.
-
-    Args:
-        binary: Its path there.
-    """
+    """A benchmark tool on the device; ``binary`` is its path there."""
 
     name: ClassVar[str]
     suffix: ClassVar[str]
@@ -82,14 +61,9 @@ class Tool(ABC):
 
     @abstractmethod
     def command(self, model: str, *, shape: Sequence[int], threads: int, runs: int, result_file: str) -> str:
-        """The shell command that times ``model``, a path on the device.
+        """The shell command that times ``model``, a path on the device, on an input of that shape, batch first.
 
-        Args:
-            model: A path on the device.
-            shape: Of the input, batch first.
-            threads: How many.
-            runs: Timed runs.
-            result_file: Where a tool that writes one puts it, a path on the device.
+        A tool that writes a file of results puts it at ``result_file``, also on the device.
         """
 
     @abstractmethod
@@ -110,40 +84,15 @@ class Tool(ABC):
 class LiteRTBenchmark(Tool):
     """TensorFlow Lite's, now LiteRT's, ``benchmark_model``.
 
-    Args:
-        binary: Its path on the device.
-        xnnpack: Whether the XNNPACK kernels are used, as applications do by default.
-        warmup_runs: At least so many ...
-        warmup_s: ... and at least so long; its own default is half a second for every run of the tool.
-        min_s: The timed part lasts at least so long, whatever ``runs`` says.
-        max_s: It stops after so long.
+    It warms up for a tenth of a second (its own default is half a second for every run of the tool), and its timed part
+    ends after as many runs as it is told, or a minute.
     """
 
     name = "benchmark_model"
     suffix = ".tflite"
 
-    def __init__(
-        self,
-        binary: str,
-        *,
-        xnnpack: bool = True,
-        warmup_runs: int = 5,
-        warmup_s: float = 0.1,
-        min_s: float = 0.0,
-        max_s: float = 60.0,
-    ) -> None:
-        super().__init__(binary)
-        self._flags = {
-            "use_xnnpack": str(xnnpack).lower(),
-            "warmup_runs": warmup_runs,
-            "warmup_min_secs": f"{warmup_s:g}",
-            "min_secs": f"{min_s:g}",
-            "max_secs": f"{max_s:g}",
-        }
-
     def command(self, model: str, *, shape: Sequence[int], threads: int, runs: int, result_file: str) -> str:
-        flags = {"graph": model, "num_threads": threads, "num_runs": runs, **self._flags}
-        words = [self._binary, *(f"--{key}={value}" for key, value in flags.items())]
+        words = [self._binary, f"--graph={model}", f"--num_threads={threads}", f"--num_runs={runs}", *_LITERT]
         return f"{shlex.join(words)} 2>&1"
 
     def parse(self, stdout: str, result_file_text: str | None = None) -> ToolTiming:
@@ -156,26 +105,19 @@ class LiteRTBenchmark(Tool):
         us = {key: float(value) for key, value in re.findall(rf"(\w+)=({_NUMBER})", line)}
         if "count" not in us or us["count"] < 1:
             raise self.unreadable(line, "nothing was timed")
-        if "avg" not in us and "curr" in us:  # runs that all took the same time are printed as one number
-            us |= dict.fromkeys(("avg", "min", "max"), us["curr"]) | {"std": 0.0}
-        if "avg" not in us:
+        names = ("median", "avg", "curr")  # runs that all took the same time are printed as one number
+        statistic = next((name for name in names if name in us), None)
+        if statistic is None:
             raise self.unreadable(line, "it has no mean")
-        ms = {key: value / 1000 for key, value in us.items()}
         growth_mb = _find(rf"[Mm]emory footprint.*?overall=({_NUMBER})", after)
         peak_mb = _find(rf"peak memory footprint \(MB\) via periodic monitoring: ({_NUMBER})", after)
         memory_mb = growth_mb if peak_mb is None else peak_mb
         return ToolTiming(
             tool=self.name,
-            statistic="median" if "median" in ms else "mean",
+            statistic="median" if statistic == "median" else "mean",
+            latency_ms=us[statistic] / 1000,
             runs=int(us["count"]),
-            median_ms=ms.get("median"),
-            mean_ms=ms["avg"],
-            min_ms=ms.get("min"),
-            max_ms=ms.get("max"),
-            std_ms=ms.get("std"),
             resolution_ms=0.001,
-            init_ms=_scaled(_find(rf"Init: ({_NUMBER})", after), 1e-3),
-            first_ms=_scaled(_find(rf"First inference: ({_NUMBER})", after), 1e-3),
             memory_bytes=None if memory_mb is None else int(memory_mb * 2**20),
             memory=None if memory_mb is None else "growth" if peak_mb is None else "peak",
         )
@@ -184,19 +126,11 @@ class LiteRTBenchmark(Tool):
 class NcnnBenchmark(Tool):
     """ncnn's ``benchncnn``, for models of one input; it makes up the weights, only the ``.param`` file is read.
 
-    Args:
-        binary: Its path on the device.
-        powersave: 0 for all cores, 1 for the small ones, 2 for the big ones.
-        gpu: The number of the GPU, -1 for none.
-        cooling_down: Whether it sleeps for ten seconds first.
+    It runs on the big cores, and does not sleep before it begins, as it otherwise does for ten seconds.
     """
 
     name = "benchncnn"
     suffix = ".param"
-
-    def __init__(self, binary: str, *, powersave: int = 2, gpu: int = -1, cooling_down: bool = False) -> None:
-        super().__init__(binary)
-        self._powersave, self._gpu, self._cooling_down = powersave, gpu, int(cooling_down)
 
     def command(self, model: str, *, shape: Sequence[int], threads: int, runs: int, result_file: str) -> str:
         if len(shape) < 2 or shape[0] != 1:
@@ -204,7 +138,8 @@ class NcnnBenchmark(Tool):
                 f"ncnn times one image at a time, not an input of shape {tuple(shape)}", mend="use a batch of 1"
             )
         sizes = ",".join(str(size) for size in reversed(shape[1:]))  # ncnn writes width first and knows no batch
-        numbers = [str(number) for number in (runs, threads, self._powersave, self._gpu, self._cooling_down)]
+        big_cores, no_gpu, no_sleep = "2", "-1", "0"
+        numbers = [str(runs), str(threads), big_cores, no_gpu, no_sleep]
         return f"{shlex.join([self._binary, *numbers, f'param={model}', f'shape=[{sizes}]'])} 2>&1"
 
     def parse(self, stdout: str, result_file_text: str | None = None) -> ToolTiming:
@@ -224,10 +159,8 @@ class NcnnBenchmark(Tool):
         return ToolTiming(
             tool=self.name,
             statistic="mean",
+            latency_ms=mean,
             runs=None if runs is None else int(runs),
-            mean_ms=mean,
-            min_ms=least,
-            max_ms=most,
             resolution_ms=0.01,
         )
 
@@ -235,9 +168,7 @@ class NcnnBenchmark(Tool):
 class OnnxRuntimeBenchmark(Tool):
     """ONNX Runtime's ``onnxruntime_perf_test``, with inputs that it makes up; it warms up by one run.
 
-    Args:
-        binary: Its path on the device.
-        provider: The execution provider, as ``-e`` takes it: ``cpu``, ``xnnpack``, ``nnapi``, ``qnn``.
+    ``provider`` is the execution provider, as ``-e`` takes it: ``cpu``, ``xnnpack``, ``nnapi``, ``qnn``.
     """
 
     name = "onnxruntime_perf_test"
@@ -255,24 +186,24 @@ class OnnxRuntimeBenchmark(Tool):
 
     def parse(self, stdout: str, result_file_text: str | None = None) -> ToolTiming:
         samples_ms, peak = self._read_file(result_file_text or "")
-        median = _find(rf"P50 Latency(?::| is) ({_NUMBER}) ?s", stdout)
-        mean = _find(rf"Average inference time cost(?: total)?: ({_NUMBER}) ms", stdout)
-        if not samples_ms and median is None and mean is None:
+        median_s = _find(rf"P50 Latency(?::| is) ({_NUMBER}) ?s", stdout)
+        mean_ms = _find(rf"Average inference time cost(?: total)?: ({_NUMBER}) ms", stdout)
+        known: list[tuple[Statistic, float]] = []
+        if samples_ms:
+            known.append(("samples", statistics.median(samples_ms)))
+        if median_s is not None:
+            known.append(("median", median_s * 1e3))
+        if mean_ms is not None:
+            known.append(("mean", mean_ms))
+        if not known:
             raise self.unreadable(stdout, "neither its result file nor its output has a time")
         peak = peak or _find(r"Peak working set size: ?(\d+)", stdout)
         runs = _find(r"Total inference requests: (\d+)", stdout)
         return ToolTiming(
             tool=self.name,
-            statistic="samples" if samples_ms else "median" if median is not None else "mean",
+            statistic=known[0][0],
+            latency_ms=known[0][1],
             runs=len(samples_ms) or (None if runs is None else int(runs)),
-            samples_ms=samples_ms,
-            median_ms=statistics.median(samples_ms) if samples_ms else _scaled(median, 1e3),
-            mean_ms=statistics.fmean(samples_ms) if samples_ms else mean,
-            min_ms=min(samples_ms, default=_scaled(_find(rf"Min Latency(?::| is) ({_NUMBER}) ?s", stdout), 1e3)),
-            max_ms=max(samples_ms, default=_scaled(_find(rf"Max Latency(?::| is) ({_NUMBER}) ?s", stdout), 1e3)),
-            std_ms=statistics.pstdev(samples_ms) if samples_ms else None,
-            init_ms=_scaled(_find(rf"Session creation time cost: ({_NUMBER}) s", stdout), 1e3),
-            first_ms=_find(rf"First inference time cost: ({_NUMBER}) ms", stdout),
             memory_bytes=int(peak) if peak else None,
             memory="peak" if peak else None,
         )
@@ -292,7 +223,7 @@ class OnnxRuntimeBenchmark(Tool):
         return tuple(samples_ms), peak
 
 
-TOOLS: dict[str, type[LiteRTBenchmark] | type[NcnnBenchmark] | type[OnnxRuntimeBenchmark]] = {
+TOOLS: dict[str, type[Tool]] = {
     "litert": LiteRTBenchmark,
     "ncnn": NcnnBenchmark,
     "onnxruntime": OnnxRuntimeBenchmark,
@@ -311,7 +242,3 @@ def _number(text: str) -> float | None:
 def _find(pattern: str, text: str) -> float | None:
     match = re.search(pattern, text)
     return _number(match[1]) if match else None
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor

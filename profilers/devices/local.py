@@ -7,10 +7,10 @@ import subprocess
 import sys
 from typing import Any, final
 
-from profilers.agent.machine import usable_cores
+from profilers.agent.machine import fingerprint, usable_cores
 from profilers.agent.serve import encode, receive
 from profilers.devices.agent import AgentProfiler
-from profilers.environment import BRIEF_SPIN, THREAD_VARIABLES, cpu_environment, cpu_fingerprint
+from profilers.environment import BRIEF_SPIN, THREAD_VARIABLES, cpu_environment
 from profilers.errors import DeviceLostError, MissingDeviceError
 from profilers.power import find_meter
 from profilers.power_base import PowerMeter
@@ -18,13 +18,7 @@ from profilers.registry import find_runtime
 
 
 class ProcessProfiler(AgentProfiler):
-    """Its agent is a process of this machine, pinned to as many cores as there are threads.
-
-    Args:
-        runtime: As in ``find_runtime``.
-        threads: Threads of an operation.
-        kind: Of device, ``cpu`` or ``gpu``.
-    """
+    """Its agent is a process of this machine, pinned to as many cores as there are threads; for ``cpu`` or ``gpu``."""
 
     def __init__(self, runtime: str, threads: int, kind: str) -> None:
         super().__init__()
@@ -97,7 +91,7 @@ class LocalProfiler(ProcessProfiler):
         return find_meter(None, None)
 
     def fingerprint(self) -> dict[str, str | int]:
-        return cpu_fingerprint()
+        return fingerprint()
 
     def environment(self) -> dict[str, Any]:
         return cpu_environment(self._runtime.packages)

@@ -11,12 +11,11 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, final
 from urllib.parse import parse_qsl
 
-from profilers.errors import DeviceLostError, UnknownNameError
-from profilers.power_base import Energy, PowerMeter, not_started
+from profilers.errors import DeviceLostError, UnknownNameError, did_you_mean
+from profilers.power_base import CounterMeter, Energy, PowerMeter
 from profilers.profiler import Profiler
 from profilers.workload import Workload
 
@@ -116,8 +115,7 @@ def find_simulated(name: str) -> SimulatedDevice:
     changes: dict[str, Any] = {}
     for option, text in parse_qsl(options, keep_blank_values=True):
         if option not in RANGES:
-            near = get_close_matches(option, RANGES) or sorted(RANGES)
-            raise UnknownNameError(f"a simulated device has no {option!r}", mend=f"did you mean {near[0]!r}?")
+            raise UnknownNameError(f"a simulated device has no {option!r}", mend=did_you_mean(option, RANGES))
         try:
             number = changes[option] = int(text) if option in ("drop_after", "seed") else float(text)
         except ValueError:
@@ -206,27 +204,16 @@ class SimulatedProfiler(Profiler):
 
 
 @final
-class SimulatedMeter(PowerMeter):
+class SimulatedMeter(CounterMeter[tuple[float, float]]):
     """Counts what a simulated device spends, by that device's clock."""
 
     name = "simulated"
 
     def __init__(self, profiler: SimulatedProfiler) -> None:
         self._profiler = profiler
-        self._before: tuple[float, float] | None = None
 
     def _now(self) -> tuple[float, float]:
         return self._profiler.spent_mj, self._profiler.clock_s()
 
-    def start(self) -> None:
-        self._before = self._now()
-
-    def stop(self) -> Energy:
-        if self._before is None:
-            raise not_started(self.name)
-        (before_mj, before_s), (now_mj, now_s) = self._before, self._now()
-        self._before = None
-        return Energy(now_mj - before_mj, now_s - before_s, 2)
-
-    def cancel(self) -> None:
-        self._before = None
+    def _spent(self, before: tuple[float, float], after: tuple[float, float]) -> Energy:
+        return Energy(after[0] - before[0], after[1] - before[1], 2)

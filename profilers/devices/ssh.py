@@ -187,20 +187,15 @@ class SshProfiler(AgentProfiler):
 
     async def _connect(self) -> None:
         where = self.address
-        settings: dict[str, Any] = {}
-        if where.known_hosts is not None:
-            settings["known_hosts"] = str(Path(where.known_hosts).expanduser())
-        if where.key is not None:
-            settings["client_keys"] = [str(Path(where.key).expanduser())]
-        if where.user is not None:
-            settings["username"] = where.user
-        if where.port is not None:
-            settings["port"] = where.port
+        told: dict[str, Any] = {
+            "known_hosts": where.known_hosts and str(Path(where.known_hosts).expanduser()),
+            "client_keys": where.key and [str(Path(where.key).expanduser())],
+            "username": where.user,
+            "port": where.port,
+        }
+        settings = {name: value for name, value in told.items() if value is not None}
         self._connection = await asyncssh.connect(
-            where.host,
-            connect_timeout=self._connect_s,
-            keepalive_interval=KEEPALIVE_S,
-            **settings,
+            where.host, connect_timeout=self._connect_s, keepalive_interval=KEEPALIVE_S, **settings
         )
         variables = [f"{name}={self.threads}" for name in THREAD_VARIABLES]
         words = ["env", *variables, where.python, "-u", "-c", BOOT, self.runtime, str(self.threads), str(IDLE_S)]

@@ -57,14 +57,11 @@ def write_tflite(
     precision: str = "float32",
     images: Iterator[Array] | None = None,
 ) -> None:
-    """Writes the module in evaluation mode.
+    """Writes the module in evaluation mode, for inputs of that shape only; the file is replaced at once or left as it
+    was.
 
-    Args:
-        module: Takes one tensor and returns one.
-        shape: Of the input, batch first; the file takes no other.
-        path: Of the file; replaced at once or left as it was.
-        precision: ``float32``, or ``int8`` for 8 bits from input to output.
-        images: What ``int8`` ranges are taken from, batches of that shape; random ones by default.
+    ``int8`` is 8 bits from input to output; ``images``, batches of that shape, are what their ranges are taken from,
+    random ones by default.
 
     Raises:
         MissingDependencyError: If there is no converter; the mend makes its environment.

@@ -13,15 +13,10 @@ INPUT, OUTPUT = "input", "logits"
 
 
 def lower(model: Any, precision: str, *, outside: bool) -> None:
-    """Makes all that is float32 ``float16`` or ``bfloat16``.
+    """Makes all that is float32 ``float16`` or ``bfloat16``, of a model of one input and one output.
 
     After the export, as exporters fold batch normalisation in the type that they find: in float16 with a loss, and in
-    bfloat16 they leave float32 weights, which no runtime takes.
-
-    Args:
-        model: Of one input and one output, float32.
-        precision: The new type.
-        outside: Whether input and output stay float32.
+    bfloat16 they leave float32 weights, which no runtime takes. ``outside``: input and output stay float32.
 
     Raises:
         ConversionError: If a weight is too large for it.
@@ -83,10 +78,7 @@ def _rename(graph: Any, old: str, new: str) -> None:
 def normalise_inside(model: Any, mean: Sequence[float], std: Sequence[float]) -> None:
     """Puts ``(pixels / 255 - mean) / std`` before the first node: the model then takes pixels from 0 to 255.
 
-    Args:
-        model: Of one input, float32 ``(N, C, H, W)``.
-        mean: One each channel, of pixels in [0, 1].
-        std: The same.
+    Of one input, float32 ``(N, C, H, W)``; mean and deviation are of pixels in [0, 1], one each channel.
     """
     import onnx
 

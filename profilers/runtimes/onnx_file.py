@@ -9,11 +9,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from profilers.errors import ConversionError
 from profilers.files import write_atomic
-from profilers.runtimes.base import refused
+from profilers.runtimes.base import Runtime, refused
 from profilers.runtimes.onnx_edit import INPUT, OUTPUT, lower, normalise_inside, set_metadata
 from profilers.runtimes.quantization import quantize, random_images
 
@@ -28,8 +28,19 @@ BFLOAT16_OPSET = 22
 """The first in which convolutions and pooling are defined in bfloat16."""
 NEW_EXPORTER_OPSET = 18
 """Asked for an older one, the new exporter leaves this without a word; the old one writes what is asked for."""
-OLDEST_OPSET = 11
 ANY_BATCH = (1, 1024)
+
+
+class OnnxFiles(Runtime):
+    """A runtime whose artifacts are ONNX files."""
+
+    suffix = ".onnx"
+    symmetric: ClassVar[bool] = False
+    """As in ``quantize``."""
+
+    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
+        stored = self.stored(precision)
+        write_onnx(module, shape, path, final=False, precision=stored, symmetric=self.symmetric)
 
 
 def write_onnx(

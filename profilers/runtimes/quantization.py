@@ -14,18 +14,17 @@ CALIBRATION_BATCHES = 4
 
 
 def quantize(source: Path, path: Path, images: Iterator[Array], *, symmetric: bool) -> None:
-    """Writes the file at ``source``, of 32 bits, in 8 bits: weights per channel, activations by their range on images.
+    """Writes the ONNX file at ``source``, of one input, in 8 bits: weights per channel, activations by their range on
+    images.
 
     Weights use 7 of them: x86 processors without VNNI add pairs of products in 16 bits, which overflow otherwise; where
-    no GPU is at hand, what TensorRT builds of is compared on such a processor too.
+    no GPU is at hand, what TensorRT builds of is compared on such a processor too. Images are batches of the input,
+    float32; random ones will do where only the time matters.
 
-    Args:
-        source: ONNX of one input.
-        path: Of the new file.
-        images: Batches of the input, float32; random ones will do where only the time matters.
-        symmetric: Zero is at zero for activations too, as TensorRT wants it. It leaves half of the range of a ReLU
-            unused, and onnxruntime cannot fuse the ReLU then (1.5 times as slow, on an inverted residual).
+    ``symmetric``: zero is at zero for activations too, as TensorRT wants it. It leaves half of the range of a ReLU
+    unused, and onnxruntime cannot fuse the ReLU then (1.5 times as slow, on an inverted residual).
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Images(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
@@ -33,7 +32,7 @@ def quantize(source: Path, path: Path, images: Iterator[Array], *, symmetric: bo
             image = next(images, None)
             return {} if image is None else {name: image}  # no input is its end
 
-    name = _input(source)
+    name = str(onnx.load(source, load_external_data=False).graph.input[0].name)
     level = (logger := logging.getLogger()).level
     logger.setLevel(logging.ERROR)  # it recommends an optimisation that the runtimes do by themselves
     try:
@@ -57,9 +56,3 @@ def random_images(shape: tuple[int, ...]) -> Iterator[Array]:
     """Standard normal batches, the same every time."""
     rng = np.random.default_rng(0)
     return (rng.standard_normal(shape).astype(np.float32) for _ in range(CALIBRATION_BATCHES))
-
-
-def _input(path: Path) -> str:
-    import onnx
-
-    return str(onnx.load(path, load_external_data=False).graph.input[0].name)

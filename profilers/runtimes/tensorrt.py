@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
-from profilers.runtimes.base import Runtime
-from profilers.runtimes.onnx_file import write_onnx
-
-if TYPE_CHECKING:
-    from torch import nn
+from profilers.runtimes.onnx_file import OnnxFiles
 
 
 @final
-class TensorRt(Runtime):
+class TensorRt(OnnxFiles):
     """ONNX files, of which an engine is built where they are loaded; engines that were built before (``.engine``)."""
 
     engine = "tensorrt"
-    suffix = ".onnx"
+    symmetric = True
     devices = ("gpu",)
     precisions = ("float32", "tf32", "float16", "bfloat16", "int8")
     packages = ("tensorrt", "tensorrt-rtx-cu13-bindings", "torch", "numpy")
@@ -29,6 +24,3 @@ class TensorRt(Runtime):
     def stored(self, precision: str) -> str:
         """TF32 is how it computes, not what the file holds."""
         return "float32" if precision == "tf32" else precision
-
-    def _convert(self, module: nn.Module, shape: tuple[int, ...], path: Path, precision: str) -> None:
-        write_onnx(module, shape, path, final=False, precision=self.stored(precision), symmetric=True)

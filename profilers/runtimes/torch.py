@@ -49,10 +49,10 @@ def write_program(
     batches: tuple[int, int] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes an exported program.
+    """Writes an exported program of a module, which is left as it is, for inputs of that shape, batch first.
 
     Args:
-        module: Takes one tensor and returns one; of 32 bits, and left as it is.
+        module: Takes one tensor and returns one; of 32 bits.
         shape: Of the input, batch first.
         path: Of the file; replaced at once or left as it was.
         precision: ``float16`` and ``bfloat16`` are the types of weights, input and output.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import QUICK, Run, read
 
 SPACE = ("--space", str(Path(__file__).parents[2] / "examples" / "tiny.yaml"))  # half the layers of the default
 
 
+@pytest.mark.usefixtures("remembered_exports")
 def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, images: str) -> None:
     unas_hw("profile", "--device", "sim:phone", "--dataset", images, *SPACE)
     words = ("search", "--latency-budget", "60%", "--dataset", images, *SPACE, *QUICK)

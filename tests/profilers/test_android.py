@@ -68,12 +68,15 @@ def left_behind(device: FakeAdbd) -> list[str]:
     return [path.name for path in (device.root / "data/local/tmp").iterdir()]
 
 
+@pytest.mark.timing
 class TestOnnxRuntimeOnAPhone(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self, device: FakeAdbd, tools: dict[str, Path]) -> AndroidProfiler:
         return opened(device, tools, "onnxruntime")
 
 
+@pytest.mark.timing
+@pytest.mark.slow
 class TestNcnnOnAPhone(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self, device: FakeAdbd, tools: dict[str, Path]) -> AndroidProfiler:

@@ -21,12 +21,14 @@ class TestSimulatedGpuWithTwoSpeeds(testing.ProfilerContract):
         return SimulatedProfiler("phone?two_speed=1.8&period_s=0.02&outliers=0.02", 1)
 
 
+@pytest.mark.timing
 class TestLocalOnnxRuntime(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self) -> LocalProfiler:
         return LocalProfiler("onnxruntime", 1)
 
 
+@pytest.mark.timing
 @pytest.mark.slow  # every opening imports PyTorch anew
 class TestLocalTorch(testing.ProfilerContract):
     @pytest.fixture
@@ -34,12 +36,16 @@ class TestLocalTorch(testing.ProfilerContract):
         return LocalProfiler("torch", 1)
 
 
+@pytest.mark.timing
+@pytest.mark.slow  # as onnxruntime, but that it takes longer to start
 class TestLocalOpenVino(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self) -> LocalProfiler:
         return LocalProfiler("openvino", 1)
 
 
+@pytest.mark.timing
+@pytest.mark.slow
 class TestLocalNcnn(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self) -> LocalProfiler:

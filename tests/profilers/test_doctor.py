@@ -62,6 +62,7 @@ def test_a_runtime_that_is_there_but_cannot_be_imported_is_missing(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(ENGINES, "ncnn", ("broken",))
+    monkeypatch.setattr(doctor, "RUNTIMES", {"ncnn": registry.RUNTIMES["ncnn"]})  # the others take seconds
     found = named(list(libraries()), "ncnn")
     assert (found.section, found.mend) == ("missing", "pip install 'unas-hw[ncnn]'")
     assert "wrong ELF class" in found.what
@@ -92,6 +93,7 @@ def test_meters_are_readable_or_said_why_not(monkeypatch: pytest.MonkeyPatch, tm
     assert found.section == "missing" and "chmod" in found.mend
 
 
+@pytest.mark.timing
 def test_a_busy_process_is_named_with_its_share() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE

@@ -11,13 +11,14 @@ import pytest
 
 from profilers import environment
 from profilers.agent import machine
-from profilers.environment import BRIEF_SPIN, changed, cpu_environment, cpu_fingerprint, spin_briefly, timing_warnings
+from profilers.agent.machine import fingerprint
+from profilers.environment import BRIEF_SPIN, changed, cpu_environment, spin_briefly, timing_warnings
 
 
 def test_the_fingerprint_names_the_processor_and_holds_nothing_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = cpu_fingerprint()
+    before = fingerprint()
     monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0))
-    assert cpu_fingerprint() == before
+    assert fingerprint() == before
     assert before["kind"] == "cpu" and before["name"]
 
 
@@ -33,7 +34,7 @@ def test_a_machine_that_tells_nothing_is_still_recorded(monkeypatch: pytest.Monk
     monkeypatch.setattr(environment, "__file__", "/nowhere/environment.py")
     found = cpu_environment(())
     assert found["governor"] is None and found["clock_mhz"] == [] and found["revision"] is None
-    assert cpu_fingerprint()["name"]
+    assert fingerprint()["name"]
 
 
 def test_a_quiet_machine_gives_no_warning() -> None:

@@ -345,6 +345,7 @@ def test_a_gpu_that_does_not_answer_is_one_line() -> None:
     assert "nvidia-smi" in caught.value.mend
 
 
+@pytest.mark.slow  # it imports PyTorch
 @pytest.mark.usefixtures("none_visible")
 def test_the_timing_process_runs_nothing_on_the_cpu_in_the_place_of_the_gpu(library: FakeNvml) -> None:
     with profiler() as made, pytest.raises(ConversionError, match=f"torch failed at {SMALL.key[:4]}"):

@@ -15,15 +15,14 @@ from profilers import power
 from profilers.errors import FileError, MissingDependencyError, MissingDeviceError, PowerError, UnasError
 from profilers.power import (
     CommandMeter,
-    Energy,
     NvmlMeter,
-    PowerMeter,
     RaplMeter,
     find_meter,
     idle_power_w,
     measure_energy,
     net_energy_mj,
 )
+from profilers.power_base import Energy, PowerMeter
 
 RANGE_UJ = 1_000_000
 

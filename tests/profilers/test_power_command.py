@@ -21,6 +21,7 @@ def _no_thread_is_left() -> Iterator[None]:
     assert not [thread for thread in threading.enumerate() if thread.name == "power-meter"]
 
 
+@pytest.mark.timing
 def test_five_watts_for_half_a_second_are_two_and_a_half_joules() -> None:
     with CommandMeter("echo a warning >&2; echo 5.0", interval_s=0.02) as meter:
         meter.start()

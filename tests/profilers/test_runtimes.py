@@ -194,7 +194,14 @@ def test_ncnn_stores_weights_of_16_bits_only_where_that_is_asked_for(tmp_path: P
     assert 1e-5 < _relative_error(find_runtime("ncnn"), "float16", tmp_path) < 1e-2
 
 
-@pytest.mark.parametrize("options", ["compile", "channels_last", "compile+channels_last"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "channels_last",
+        pytest.param("compile", marks=pytest.mark.slow),  # a C++ compiler's time
+        pytest.param("compile+channels_last", marks=pytest.mark.slow),
+    ],
+)
 def test_pytorch_with_options_computes_the_same(options: str, tmp_path: Path) -> None:
     assert _relative_error(find_runtime(f"torch+{options}"), "float32", tmp_path) < 1e-5
 

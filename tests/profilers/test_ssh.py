@@ -61,6 +61,7 @@ def agents() -> list[int]:
 
 
 @needs_sshd
+@pytest.mark.timing
 class TestOverSsh(testing.ProfilerContract):
     @pytest.fixture
     def profiler(self, server: sshd.Server) -> SshProfiler:
@@ -85,6 +86,8 @@ def test_it_is_the_machine_that_it_is_and_computes_what_is_computed_here(server:
 
 
 @needs_sshd
+@pytest.mark.timing
+@pytest.mark.slow
 def test_twenty_cuts_lose_no_row_and_measure_none_twice(
     server: sshd.Server, way: sshd.Cuttable, tmp_path: Path
 ) -> None:

@@ -370,3 +370,7 @@ def test_too_few_samples_bound_nothing() -> None:
     samples = np.arange(1.0, needed + 1)
     assert upper_bound_ms(samples, 90, 0.95) == needed
     assert upper_bound_ms(samples[1:], 90, 0.95) == math.inf
+
+
+def test_thousands_of_samples_bound_a_percentile_closely() -> None:
+    assert upper_bound_ms(np.arange(1.0, 5001), 90, 0.95) == pytest.approx(4500, rel=0.01)

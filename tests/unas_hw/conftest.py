@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,14 +20,21 @@ from profilers.timing import TimingRule
 from profilers.workload import Workload
 from unas_hw.data import Dataset, Split
 from unas_hw.jobs.profile import profile
+from unas_hw.jobs.search import search
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.ops.mbconv import Classifier, MBConv, conv_bn
 from unas_hw.progress import finish
+from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace, Layer
+from unas_hw.verify import artifact
+from unas_hw.verify.artifact import Context, open_run
 
 PHONE = "sim:phone?macs_per_ms=2e5&bytes_per_ms=1e6&overhead_ms=0.001&isolation_ms=0"
 """A phone so slow that the small operations of these tests differ by more than its noise of one percent."""
+TINY_SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
+"""192 networks of four decisions for images of 8 pixels: what ``find_space`` opens a fifth as dear as the smallest."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -114,6 +122,38 @@ def small_table_path(rule: TimingRule, tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("tables") / "small.jsonl"
     finish(profile(find_space("mbconv-small"), open_profiler("sim:phone"), path=path, rule=rule, networks=6))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_table_path(rule: TimingRule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of ``TINY_SPACE`` on ``PHONE``."""
+    path = tmp_path_factory.mktemp("tables") / "tiny.jsonl"
+    finish(profile(find_space(TINY_SPACE), open_profiler(PHONE), path=path, rule=rule, networks=6))
+    return path
+
+
+@pytest.fixture(scope="session")
+def to_repair(npz: Path, small_table_path: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a network was searched."""
+    folder = tmp_path_factory.mktemp("to_repair")
+    unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24)
+    told = SearchSettings(
+        budget="80%", dataset=str(npz), table=small_table_path, run="one", config=unas, params_budget="10M"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        finish(search(told, rule))
+    return folder
+
+
+@pytest.fixture
+def context(
+    to_repair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[..., SearchSpace]
+) -> Context:
+    """A copy of that run, for one test."""
+    monkeypatch.setattr(artifact, "find_space", remembered_spaces)
+    shutil.copytree(to_repair / "runs", tmp_path / "runs")
+    return open_run(None)
 
 
 @dataclass(frozen=True)

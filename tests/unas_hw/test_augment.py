@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unas_hw.data import Augmentation, Dataset, Form, default_augmentation, load_dataset, published
+from unas_hw.data import Augmentation, Dataset, Form, load_dataset
 from unas_hw.data.augment import STEPS
 from unas_hw.errors import AugmentationError
 
@@ -159,16 +159,10 @@ def test_what_is_no_augmentation_is_refused_with_what_is(text: str, what: str, m
     assert mend in caught.value.mend
 
 
-def test_the_published_ones_have_names() -> None:
-    assert str(published("cifar")) == "crop4,flip,cutout16"
-    assert str(published("imagenet")) == "resizedcrop0.08,flip,jitter0.4"
-    with pytest.raises(AugmentationError, match="'svhn'"):
-        published("svhn")
-
-
 def test_characters_are_not_mirrored(data: Dataset, tmp_path: Path) -> None:
     np.savez(tmp_path / "some.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 2)
     kinds = [
-        default_augmentation(each) for each in (data, load_dataset("digits"), load_dataset(f"{tmp_path}/some.npz"))
+        Augmentation.parse(each.augmentation)
+        for each in (data, load_dataset("digits"), load_dataset(f"{tmp_path}/some.npz"))
     ]
     assert [str(kind) for kind in kinds] == ["shift0.07"] * 3

@@ -66,9 +66,9 @@ def test_a_child_is_the_same_whoever_trains_it(children: Callable[[int], list[di
     here = [train_child(child)["accuracy"] for child in told]
     with LocalWorkers(2) as workers:
         there = dict(workers.train([told[0], {**told[1], "weights": str(weights)}]))
-        pids = workers.pids
+        processes = list(workers._processes)
         again = dict(workers.train(told))
-        assert workers.pids == pids, "workers are kept for further children"
+        assert workers._processes == processes, "workers are kept for further children"
     assert [there[number]["accuracy"] for number in (0, 1)] == here == [again[n]["accuracy"] for n in (0, 1)]
     assert any(tensor.any() for tensor in safetensors.torch.load_file(weights).values())
 

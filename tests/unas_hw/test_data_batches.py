@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import islice
 
 import pytest
 import torch
 from torch import Tensor
 
-from unas_hw.data import Augmentation, Form, Split, batches, cycle, in_order
+from unas_hw.data import Augmentation, Form, Split, batches, in_order
 from unas_hw.data.batches import AHEAD
 from unas_hw.data.pixels import Memory, Pixels
 from unas_hw.errors import DataError
@@ -138,19 +137,6 @@ def test_an_error_of_the_thread_comes_where_the_batch_would() -> None:
     assert [len(next(parts)) for _ in range(3)] == [5, 5, 5]
     with pytest.raises(DataError, match="image 17 is damaged"):
         next(parts)
-    assert not _threads()
-
-
-@pytest.mark.parametrize("prefetch", [False, True])
-def test_a_cycle_goes_on_in_another_order_each_time(prefetch: bool) -> None:
-    parts = cycle(_split(20), 5, _seeded(), prefetch=prefetch)
-    epochs = [torch.cat([part.y for part in islice(parts, 4)]) for _ in range(3)]
-    assert all(sorted(epoch.tolist()) == list(range(20)) for epoch in epochs)
-    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 3
-    again = cycle(_split(20), 5, _seeded(), prefetch=not prefetch)
-    assert torch.equal(torch.cat([part.y for part in islice(again, 12)]), torch.cat(epochs))
-    parts.close()  # type: ignore[attr-defined]
-    again.close()  # type: ignore[attr-defined]
     assert not _threads()
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unas_hw.data import Dataset, Split, default_augmentation, load_dataset
+from unas_hw.data import Augmentation, Dataset, Split, load_dataset
 from unas_hw.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -84,7 +84,7 @@ def test_cifar_10_is_read_with_its_names(tmp_path: Path) -> None:
     assert data.image_shape == (3, 32, 32)
     assert data.class_names[:4] == ("airplane", "automobile", "bird", "cat")
     assert data.describe()["path"] == str(tmp_path / "bin")
-    assert str(default_augmentation(data)) == "crop4,flip,cutout16"
+    assert str(Augmentation.parse(data.augmentation)) == "crop4,flip,cutout16"
 
 
 def test_cifar_100_has_the_fine_labels(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_idx_files_are_read_packed_or_not(tmp_path: Path, suffix: str, name: str
     data = load_dataset(str(_idx(tmp_path / "raw", suffix, name)))
     _assert_holds(data, GREY[:, None], TEST_GREY[:, None], 10)
     assert data.image_shape == (1, 28, 28)
-    assert str(default_augmentation(data)) == "shift0.07"
+    assert str(Augmentation.parse(data.augmentation)) == "shift0.07"
 
 
 NAMED: list[tuple[str, str, Callable[[Path], Path]]] = [
@@ -132,7 +132,7 @@ def test_a_data_set_with_a_name_is_found_where_it_is_usually_put(
     data = load_dataset(name)
     assert (data.name, data.origin, data.path) == (name, name, tmp_path / place)
     assert len(data.train) + len(data.valid) + len(data.test) == 72
-    assert ("flip" in str(default_augmentation(data))) is (name != "mnist")
+    assert ("flip" in str(Augmentation.parse(data.augmentation))) is (name != "mnist")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion-mnist", "mnist", "imagenet"])

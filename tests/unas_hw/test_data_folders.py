@@ -15,7 +15,7 @@ import torch
 
 from profilers.errors import FileError, MissingDependencyError
 from profilers.home import home
-from unas_hw.data import batches, default_augmentation, load_dataset
+from unas_hw.data import Augmentation, batches, load_dataset
 from unas_hw.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -66,7 +66,8 @@ def test_images_are_the_same_kept_or_decoded_when_needed(tmp_path: Path) -> None
     assert len(_cached()) == 1
     assert torch.equal(whole.mean, lazy.mean)
     assert torch.equal(whole.train.x, lazy.train.take(torch.arange(len(lazy.train))))
-    pairs = zip(*(batches(data.train, 4, torch.Generator().manual_seed(0), default_augmentation(data), prefetch)
+    augmentation = Augmentation.parse(whole.augmentation)
+    pairs = zip(*(batches(data.train, 4, torch.Generator().manual_seed(0), augmentation, prefetch)
                   for data, prefetch in ((whole, False), (lazy, True))), strict=True)  # fmt: skip
     assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in pairs)
     with pytest.raises(DataError, match="decoded as they are needed"):
@@ -151,7 +152,9 @@ def test_imagenet_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
     data = load_dataset("imagenet")
     assert (data.origin, data.path, data.image_shape) == ("imagenet", place, (3, 95, 95))
     assert load_dataset("imagenet", image_size=96).image_shape == (3, 96, 96)
-    augmentations = [str(default_augmentation(load_dataset("imagenet", image_size=size))) for size in (96, 32)]
+    augmentations = [
+        str(Augmentation.parse(load_dataset("imagenet", image_size=size).augmentation)) for size in (96, 32)
+    ]
     assert augmentations == ["resizedcrop0.08,flip,jitter0.4", "crop4,flip"]
 
 

@@ -13,51 +13,54 @@ from pathlib import Path
 import pytest
 import torch
 
+from profilers.timing import timing_rule
+from tests.unas_hw.conftest import TINY_SPACE
 from unas_hw.distributed import ALONE, Ranks, join
+from unas_hw.jobs.search import search
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.progress import finish
+from unas_hw.search.settings import SearchSettings
 
 SCRIPT = """
 import os, signal, sys
+from pathlib import Path
 sys.path[:0] = [{root!r}]
+from tests.unas_hw.test_distributed import settings_of
 from unas_hw.jobs.search import search
-from unas_hw.search.settings import SearchSettings
-from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.progress import finish
-from latency_tables.home import Target
 from profilers.timing import timing_rule
-import torch, json
+import torch
 torch.set_num_threads(1)
-unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=1000, architectures=2, weights_from="both")
-job = search(SearchSettings(budget="50%", space={space!r}, device="sim:phone", config=unas,
-    run=sys.argv[1]), timing_rule(4))
-if sys.argv[2:] and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-    for step in job:
-        if step.stage == "search" and step.done:
-            os.kill(os.getpid(), signal.SIGKILL)
-if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "1":
-    open(f"restarted-{{os.environ['RANK']}}", "w").close()
-found = finish(job)
-if found:
-    print(json.dumps(found))
+rank, restarted = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+if restarted:
+    Path("restarted-" + rank).touch()
+for step in search(settings_of("of-2", *map(Path, sys.argv[1:])), timing_rule(4)):
+    if rank == "1" and not restarted and step.stage == "search" and step.done:
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def _search(tmp_path: Path, name: str, processes: int, *, killed: bool = False) -> Path:
-    script = tmp_path / "searching.py"
-    root = Path(__file__).parents[2]
-    script.write_text(SCRIPT.format(root=str(root), space=str(root / "examples" / "tiny.yaml")))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    launcher += ["--max-restarts", "1"] if killed else []
-    words = [sys.executable, *(launcher if processes > 1 else []), str(script), name, *(["killed"] if killed else [])]
-    environment = os.environ | {"UNAS_HW_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+def settings_of(run: str, dataset: Path, table: Path) -> SearchSettings:
+    unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=48, architectures=2, weights_from="both")
+    return SearchSettings(budget="50%", space=TINY_SPACE, dataset=str(dataset), table=table, config=unas, run=run)
+
+
+def _search_in_two(tmp_path: Path, dataset: Path, table: Path) -> None:
+    """By torchrun; the second process is killed in the middle, and both are started again."""
+    (tmp_path / "searching.py").write_text(SCRIPT.format(root=str(Path(__file__).parents[2])))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    words = [sys.executable, *launcher, "searching.py", str(dataset), str(table)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    (found,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-    return tmp_path / str(found["run"])
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds_and_one_may_die_meanwhile(tmp_path: Path) -> None:
-    one, two = _search(tmp_path, "of-1", 1), _search(tmp_path, "of-2", 2, killed=True)  # torchrun starts both again
+def test_two_processes_find_what_one_finds_and_one_may_die_meanwhile(
+    tmp_path: Path, npz: Path, tiny_table_path: Path
+) -> None:
+    finish(search(settings_of("of-1", npz, tiny_table_path), timing_rule(4)))
+    _search_in_two(tmp_path, npz, tiny_table_path)
+    one, two = (tmp_path / "runs" / name for name in ("of-1", "of-2"))
     assert {path.name for path in tmp_path.glob("restarted-*")} == {"restarted-0", "restarted-1"}
     lines = [[*map(json.loads, (run / "metrics.jsonl").read_text().splitlines())] for run in (one, two)]
     assert len(lines[0]) == len(lines[1]) == 2

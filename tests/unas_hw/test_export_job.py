@@ -36,11 +36,12 @@ from unas_hw.verify import artifact
 
 SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
 """Half the layers of ``mbconv-small``, and one block of a user's own."""
+pytestmark = pytest.mark.usefixtures("remembered_exports")
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24)
 
 
 @pytest.fixture(scope="module")
-def workshop(npz: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workshop(npz: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory, remembered_exports: None) -> Path:
     """A folder in which a network was searched and exported as ONNX."""
     folder = tmp_path_factory.mktemp("workshop")
     table = folder / "tiny.jsonl"
@@ -72,13 +73,13 @@ def _failed(report: dict[str, Any]) -> list[str]:
     [
         ("openvino", "float32", None),
         ("ncnn", "float32", None),
-        ("torch", "float32", None),
-        ("torch-export", "float32", "dynamic:1-8"),
-        ("tensorrt", "float32", "dynamic:1-8"),
+        pytest.param("torch", "float32", None, marks=pytest.mark.slow),  # PyTorch is imported in other processes
+        pytest.param("torch-export", "float32", "dynamic:1-8", marks=pytest.mark.slow),
+        pytest.param("tensorrt", "float32", "dynamic:1-8", marks=pytest.mark.slow),
         ("tensorrt", "int8", None),
         ("onnx", "float16", "dynamic:1-8"),
-        ("onnx", "bfloat16", None),
-        ("onnx", "int8", "4"),
+        pytest.param("onnx", "bfloat16", None, marks=pytest.mark.slow),
+        pytest.param("onnx", "int8", "4", marks=pytest.mark.slow),
     ],
 )
 def test_every_format_is_written_and_found_right(
@@ -213,7 +214,15 @@ def test_a_damaged_file_fails_by_the_check_that_is_for_it(
     assert not report["passed"] and not report["budget_missed"]
 
 
-@pytest.mark.parametrize(("name", "part"), [("torch-export", 0), ("ncnn", 1), ("openvino", 1), ("torch", 1)])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("ncnn", 1),
+        ("openvino", 1),
+        pytest.param("torch-export", 0, marks=pytest.mark.slow),
+        pytest.param("torch", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_of_another_format_that_is_cut_off_is_found_out_and_ends_nothing(
     name: str, part: int, run: Run, rule: TimingRule
 ) -> None:

@@ -42,6 +42,7 @@ from unas_hw.training import Recipe, accuracy
 from unas_hw.verify import artifact
 from unas_hw.verify.artifact import open_run
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
 RECIPE = Recipe(epochs=2, batch_size=16)
 
 
@@ -68,7 +69,7 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def exported(workshop: Path, rule: TimingRule) -> dict[str, Any]:
+def exported(workshop: Path, rule: TimingRule, remembered_exports: None) -> dict[str, Any]:
     """The report of the export in ``workshop``, which takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workshop)

@@ -24,7 +24,7 @@ from unas_hw.network import inherit
 from unas_hw.ops.nas_bench_201 import EDGES, Cell
 from unas_hw.space import Architecture
 from unas_hw.spaces import find_space
-from unas_hw.spaces.nas_bench_201 import OPS, CellSupernet, NasBench201, published_form
+from unas_hw.spaces.nas_bench_201 import OPS, CellSupernet, NasBench201
 from unas_hw.supernet import MixedOp
 
 EVERYTHING: list[tuple[int, ...]] = list(itertools.product(range(5), repeat=6))
@@ -115,6 +115,14 @@ def test_images_of_any_size_from_eight_pixels_on_are_taken(size: int) -> None:
 
 FORM = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
 CHOICES = ("nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "none")
+
+
+def published_form(architecture: Architecture) -> str:
+    """A cell as the benchmark writes it, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+    nodes: dict[int, str] = {}
+    for (to, source), op in zip(EDGES, architecture.choices, strict=True):
+        nodes[to] = nodes.get(to, "|") + f"{op}~{source}|"
+    return "+".join(nodes.values())
 
 
 @pytest.mark.parametrize(

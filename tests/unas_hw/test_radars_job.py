@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from profilers.timing import TimingRule
+from tests.unas_hw.conftest import TINY_SPACE
 from unas_hw.errors import MemoryBudgetError, MethodError
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.search import search
@@ -47,7 +49,7 @@ PRUNING = RadarsConfig(
     valid_images=16,
     save_every=2,
 )
-WEIGHT, PROCESS = 100, 500_000_000
+WEIGHT, PROCESS = 1_740, 500_000_000
 BOUND = "560MB"
 
 
@@ -56,12 +58,13 @@ def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[...
     monkeypatch.setattr(jobs_search, "find_space", remembered_spaces)
 
 
-@pytest.fixture
-def settings(npz: Path, small_table_path: Path) -> SearchSettings:
+@pytest.fixture(scope="module")
+def settings(npz: Path, tiny_table_path: Path) -> SearchSettings:
     return SearchSettings(
         budget="60%",
         dataset=str(npz),
-        table=small_table_path,
+        space=TINY_SPACE,
+        table=tiny_table_path,
         run="one",
         ending=TINY,
         config=PRUNING,
@@ -72,7 +75,7 @@ def settings(npz: Path, small_table_path: Path) -> SearchSettings:
 def stand_in(
     step: Callable[[], object], supernet: Supernet, mode: Mode, *, limit_bytes: float, steps: int = 1
 ) -> StepCost:
-    """A machine on which a step takes a hundred bytes for each weight, and whose process never grows."""
+    """A machine on which a step takes so many bytes for each weight, and whose process never grows."""
     step()
     taken = WEIGHT * sum(weight.numel() for weight in supernet.parameters()) * isinstance(supernet, SubspaceSupernet)
     return StepCost(mode, PROCESS + taken, None if PROCESS + taken > limit_bytes else 0.1)
@@ -83,33 +86,50 @@ def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_radars, "measure", stand_in)
 
 
+@pytest.fixture(scope="module")
+def searched_once(
+    settings: SearchSettings, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """A folder in which a search kept the bound undisturbed, and what it said."""
+    folder = tmp_path_factory.mktemp("pruned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(jobs_radars, "measure", stand_in)
+        return folder, [step.note for step in search(replace(settings, memory_budget=BOUND), rule)]
+
+
+@pytest.fixture
+def whole(searched_once: tuple[Path, list[str]]) -> list[str]:
+    """The test is in a copy of that folder; what the search said."""
+    shutil.copytree(searched_once[0] / "runs", "runs")
+    return searched_once[1]
+
+
 def test_a_search_in_a_machine_that_has_enough_prunes_nothing(settings: SearchSettings, rule: TimingRule) -> None:
     result = finish(search(settings, rule))
     told = Run.find("one").read_json(SUBSPACE)
-    assert result["kept_candidates"] == result["all_candidates"] == 60
+    assert result["kept_candidates"] == result["all_candidates"] == 15
     assert result["feasible"] and result["memory_budget_bytes"] == 8_000_000_000
     assert told["step_bytes"] <= result["peak_bytes"] <= 8_000_000_000
     assert told["predicted_bytes"] == pytest.approx(told["step_bytes"], rel=0.1)
     assert not Run.find("one").lines(JOURNAL)
 
 
-@pytest.mark.usefixtures("_small_machine")
-@pytest.mark.parametrize("reading", ["children", "subspaces"])
-def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(
-    settings: SearchSettings, rule: TimingRule, reading: Any
-) -> None:
-    told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, reading=reading))
-    notes = [step.note for step in search(told, rule)]
+def _keeps_the_bound(notes: list[str]) -> None:
     run = Run.find("one")
     subspace, result = run.read_json(SUBSPACE), run.read_json("result.json")
     steps = [line for line in run.lines(STEPS) if line.get("kept") == subspace["kept"]]
     assert steps[0]["peak_bytes"] == subspace["step_bytes"] <= 560_000_000 < subspace["predicted_whole_bytes"]
-    assert 9 <= result["kept_candidates"] < 60 and result["feasible"]
+    assert 4 <= result["kept_candidates"] < 15 and result["feasible"]
     assert any("candidates are left" in note for note in notes)
     chosen = result["architecture"].partition(":")[2].split(",")
     assert all(name in names for name, names in zip(chosen, subspace["names"], strict=True))
     assert run.read_json("memory.json")["recompute"] is False
     assert len(run.lines(JOURNAL)) == PRUNING.episodes
+
+
+def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(whole: list[str]) -> None:
+    _keeps_the_bound(whole)
     # It is exported, trained and looked at like any other run.
     context = open_run("one")
     assert context.space.workload(context.architecture).parts
@@ -118,18 +138,20 @@ def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(
 
 
 @pytest.mark.usefixtures("_small_machine")
-def test_a_killed_search_goes_on_to_the_same_end(
-    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = replace(settings, memory_budget=BOUND)
-    whole = finish(search(told, rule))
-    again = replace(told, run="two")
+def test_the_other_reading_keeps_the_bound_too(settings: SearchSettings, rule: TimingRule) -> None:
+    told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, reading="subspaces"))
+    _keeps_the_bound([step.note for step in search(told, rule)])
+
+
+@pytest.mark.usefixtures("_small_machine", "whole")
+def test_a_killed_search_goes_on_to_the_same_end(settings: SearchSettings, rule: TimingRule) -> None:
+    again = replace(settings, memory_budget=BOUND, run="two")
     for kill in (lambda step: step.stage == "prune" and step.done == 3, lambda step: step.stage == "warm-up"):
         _kill(again, rule, kill)
     stages = {step.stage for step in search(again, rule)}
     assert not stages & {"prune", "memory"}
-    result = Run.find("two").read_json("result.json")
-    assert result["architecture"] == whole["architecture"]
+    results = [Run.find(name).read_json("result.json") for name in ("one", "two")]
+    assert results[0]["architecture"] == results[1]["architecture"]
     kept = [Run.find(name).read_json(SUBSPACE) for name in ("one", "two")]
     assert kept[0]["kept"] == kept[1]["kept"]
     assert Run.find("one").lines(JOURNAL) == Run.find("two").lines(JOURNAL)
@@ -171,9 +193,9 @@ def test_unas_begins_with_what_the_pruning_learnt_where_it_is_told_to(
         )
 
 
-@pytest.mark.usefixtures("_small_machine")
-def test_a_repair_looks_for_neighbours_in_what_was_left(settings: SearchSettings, rule: TimingRule) -> None:
-    result = finish(search(replace(settings, memory_budget=BOUND), rule))
+@pytest.mark.usefixtures("whole")
+def test_a_repair_looks_for_neighbours_in_what_was_left() -> None:
+    result = Run.find("one").read_json("result.json")
     unas = searched(open_run("one"), result["budget_ms"])
     assert isinstance(unas.space, Subspace) and unas.epoch == 2
     told = json.loads((Path("runs") / "one" / SUBSPACE).read_text())

@@ -26,7 +26,7 @@ from profilers.workload import Workload
 from tests.unas_hw.conftest import PHONE
 from tests.unas_hw.made_up import COUNTS, EVERYTHING, MadeUpSpace
 from unas_hw import cost_model
-from unas_hw.cost_model import Resource
+from unas_hw.cost_model import CostModel
 from unas_hw.jobs.profile import profile
 from unas_hw.latency_model import LatencyModel
 from unas_hw.ops.mbconv import Classifier, MBConv, conv_bn
@@ -56,7 +56,7 @@ def test_macs_are_counted_for_one_image() -> None:
 
 
 def test_all_are_resources_and_so_is_latency(space: ChainSpace, table: LatencyTable) -> None:
-    resources: list[Resource] = [Params(space), Macs(space), PeakMemory(space), LatencyModel(space, table)]
+    resources: list[CostModel] = [Params(space), Macs(space), PeakMemory(space), LatencyModel(space, table)]
     assert [(each.name, each.unit) for each in resources] == [
         ("params", ""),
         ("macs", ""),

@@ -9,12 +9,9 @@ from pathlib import Path
 from profilers.files import explained
 from unas_hw.data import cifar, digits, folder, hub, idx, named, npz
 from unas_hw.data.augment import Augmentation as Augmentation
-from unas_hw.data.augment import default_augmentation as default_augmentation
-from unas_hw.data.augment import published as published
 from unas_hw.data.batches import Batch as Batch
 from unas_hw.data.batches import Batches as Batches
 from unas_hw.data.batches import batches as batches
-from unas_hw.data.batches import cycle as cycle
 from unas_hw.data.batches import in_order as in_order
 from unas_hw.data.dataset import CACHE_BYTES, Source, divide
 from unas_hw.data.dataset import Dataset as Dataset

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from unas_hw.data.dataset import Dataset, Form
+from unas_hw.data.dataset import Form
 from unas_hw.errors import AugmentationError
 
 GREY = (0.299, 0.587, 0.114)
@@ -148,8 +148,6 @@ class Shift(Step):
 
 
 STEPS: dict[str, type[Step]] = {step.word: step for step in (Crop, Flip, Cutout, ResizedCrop, Jitter, Shift)}
-PUBLISHED = {"cifar": "crop4,flip,cutout16", "imagenet": "resizedcrop,flip,jitter0.4"}
-"""Of the recipes of DARTS and UNAS; ImageNet without the change of hue."""
 
 
 @final
@@ -160,12 +158,9 @@ class Augmentation:
     steps: tuple[Step, ...] = ()
 
     def __call__(self, images: Tensor, generator: torch.Generator, form: Form | None = None) -> Tensor:
-        """Changed copies of images.
+        """Changed copies of images ``(N, C, H, W)``, by a generator on the CPU.
 
-        Args:
-            images: ``(N, C, H, W)``.
-            generator: On the CPU.
-            form: ``Split.form`` of the images; None if they are pixels in [0, 1].
+        ``form`` is ``Split.form`` of the images; None if they are pixels in [0, 1].
         """
         for step in self.steps:
             images = step(images, generator, form)
@@ -186,18 +181,6 @@ class Augmentation:
         """
         words = [word.strip() for word in text.split(",")]
         return Augmentation(() if text.strip() == "none" else tuple(map(_step, words)))
-
-
-def published(recipe: str) -> Augmentation:
-    """That of the papers for ``cifar`` or ``imagenet``; raises ``AugmentationError`` for others."""
-    if recipe not in PUBLISHED:
-        raise AugmentationError(f"no augmentation is called {recipe!r}", mend=f"one of {', '.join(PUBLISHED)}")
-    return Augmentation.parse(PUBLISHED[recipe])
-
-
-def default_augmentation(dataset: Dataset) -> Augmentation:
-    """What such images are usually trained with: characters are not mirrored, photographs are."""
-    return Augmentation.parse(dataset.augmentation)
 
 
 def _step(text: str) -> Step:

@@ -94,40 +94,15 @@ def batches(
 ) -> Batches:
     """The split in random order, in equal batches; a rest smaller than a batch waits for the next epoch.
 
-    All randomness is drawn here: the order and, for an augmentation, a seed. What is drawn from the generator later
-    changes nothing.
-
-    Args:
-        split: Images.
-        size: Images a batch; all of them where there are fewer.
-        generator: On the CPU.
-        augmentation: Of each batch, on its device.
-        prefetch: Whether a thread prepares the next batches while one is used.
-        device: Of the batches; the split's by default.
+    All randomness is drawn here, from a generator on the CPU: the order and, for an augmentation, a seed. What is drawn
+    later changes nothing. A split of fewer images is one batch; with ``prefetch`` a thread prepares the next while one
+    is used; they are on the split's device, unless another is named.
     """
     size = min(size, len(split))
     order = torch.randperm(len(split), generator=generator)
     seed = int(torch.randint(2**31, (), generator=generator)) if augmentation else 0
     parts = order[: len(order) // size * size].split(size)
     return Batches(split.on(device), parts, augmentation=augmentation, seed=seed, prefetch=prefetch)
-
-
-def cycle(
-    split: Split,
-    size: int,
-    generator: torch.Generator,
-    augmentation: Augmentation | None = None,
-    prefetch: bool = False,
-    device: torch.device | str | None = None,
-) -> Iterator[Batch]:
-    """Batches without end: epoch after epoch, each in an order of its own. Draws one seed, here."""
-    own = torch.Generator().manual_seed(int(torch.randint(2**31, (), generator=generator)))
-
-    def epochs() -> Iterator[Batch]:
-        while True:
-            yield from batches(split, size, own, augmentation, prefetch, device)
-
-    return epochs()
 
 
 def in_order(split: Split, size: int, prefetch: bool = False, device: torch.device | str | None = None) -> Batches:

@@ -26,11 +26,10 @@ COUNTED_VALUES, COUNTED_FILES = 2**28, 1024
 
 @dataclass(frozen=True)
 class Form:
-    """How networks see pixels: ``(pixels - mean) / std`` with pixels in [0, 1], in the size of ``size``.
+    """How networks see pixels: ``(pixels - mean) / std`` with pixels in [0, 1], ``(C, 1, 1)`` each, in the size of
+    ``size``.
 
-    Attributes:
-        size: Pixels a side; None leaves them as they are.
-        mean, std: ``(C, 1, 1)``.
+    No size leaves them as they are.
     """
 
     size: int | None

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from profilers.errors import MissingDependencyError
-from profilers.files import explained
+from profilers.files import explained, whole
 from profilers.home import home
 from unas_hw.data.pixels import Memory, Pixels
 from unas_hw.errors import DataError
@@ -103,9 +102,7 @@ def survey(name: str, count: int, open: Callable[[int], Stored]) -> tuple[int, i
 def kept(encoded: Encoded, files: Iterable[tuple[str, int, int]]) -> Memory:
     """All images decoded, and kept in a file that is mapped into memory.
 
-    Args:
-        encoded: The images.
-        files: Name, size and time of change of what they are in: other files are other images.
+    ``files`` are name, size and time of change of what they are in: other files are other images.
 
     Raises:
         FileError: If the file cannot be written.
@@ -121,21 +118,11 @@ def kept(encoded: Encoded, files: Iterable[tuple[str, int, int]]) -> Memory:
 
 def _write(path: Path, encoded: Encoded) -> None:
     """Decodes part by part; the file is whole or not there."""
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": encoded.shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for rows in torch.arange(encoded.shape[0]).split(512):
-                    file.write(encoded.read(rows).numpy().tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": encoded.shape}
+    with whole(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows in torch.arange(encoded.shape[0]).split(512):
+            file.write(encoded.read(rows).numpy().tobytes())
 
 
 def states(paths: Sequence[Path | str]) -> list[tuple[str, int, int]]:

@@ -21,58 +21,26 @@ name                    needs of the cost              formula (z choice, zeta r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 
+from profilers.errors import did_you_mean
 from unas_hw.distribution import TAU
 from unas_hw.errors import EstimatorError
-from unas_hw.estimators.base import Estimator, exact_gradient
+from unas_hw.estimators.base import Estimator as Estimator
 from unas_hw.estimators.darts import Darts, DartsSecondOrder
-from unas_hw.estimators.gumbel import Gumbel, gumbel_loss
-from unas_hw.estimators.rebar import Rebar, rebar_loss
-from unas_hw.estimators.reinforce import (
-    MovingAverage,
-    Reinforce,
-    ReinforceLeaveOneOut,
-    ReinforcePlain,
-    reinforce_loss,
-)
+from unas_hw.estimators.gumbel import Gumbel
+from unas_hw.estimators.rebar import Rebar
+from unas_hw.estimators.reinforce import Reinforce, ReinforceLeaveOneOut, ReinforcePlain
 from unas_hw.estimators.relax import Relax
 from unas_hw.estimators.straight_through import BinaryGates, StraightThrough
-from unas_hw.estimators.table import Exact, Expected, exact_residual_loss
+from unas_hw.estimators.table import Exact, Expected
 from unas_hw.objectives import ObjectiveTerm
 
-__all__ = [
-    "ESTIMATORS",
-    "Estimator",
-    "MovingAverage",
-    "exact_gradient",
-    "exact_residual_loss",
-    "find_estimator",
-    "gumbel_loss",
-    "rebar_loss",
-    "reinforce_loss",
-]
-
-ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType(
-    {
-        estimator.name: estimator
-        for estimator in (
-            ReinforcePlain,
-            Reinforce,
-            ReinforceLeaveOneOut,
-            Darts,
-            DartsSecondOrder,
-            Gumbel,
-            StraightThrough,
-            BinaryGates,
-            Rebar,
-            Relax,
-            Exact,
-            Expected,
-        )
-    }
+_ALL: tuple[type[Estimator], ...] = (
+    *(ReinforcePlain, Reinforce, ReinforceLeaveOneOut, Darts, DartsSecondOrder, Gumbel, StraightThrough, BinaryGates),
+    *(Rebar, Relax, Exact, Expected),
 )
+ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType({estimator.name: estimator for estimator in _ALL})
 
 
 def find_estimator(
@@ -92,11 +60,7 @@ def find_estimator(
     """
     able = [estimator.name for estimator in ESTIMATORS.values() if estimator.needs <= term.gives]
     if name not in ESTIMATORS:
-        near = get_close_matches(name, able)
-        raise EstimatorError(
-            f"no estimator is called {name!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(able)}",
-        )
+        raise EstimatorError(f"no estimator is called {name!r}", mend=did_you_mean(name, able))
     estimator = ESTIMATORS[name]
     lacking = estimator.needs - term.gives
     if lacking:

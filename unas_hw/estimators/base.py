@@ -68,12 +68,19 @@ class Estimator(ABC):
         assert not state
 
 
-def exact_gradient(distribution: ArchitectureDistribution, cost: Callable[[Tensor], Tensor]) -> Tensor:
-    """``(G, K)`` gradient of ``E[cost(z)]`` by enumeration, for spaces small enough; what estimators are held to.
+class Relaxed(Estimator):
+    """``grad L`` of whatever ``relaxation`` gives, which is biased; a pass of the relaxed network and nothing else."""
 
-    Args:
-        distribution: Over at most some thousand architectures.
-        cost: From choices ``(B, G)`` to costs ``(B,)``.
+    needs = frozenset({"relaxed"})
+
+    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
+        return term.relaxed(sample).mean()
+
+
+def exact_gradient(distribution: ArchitectureDistribution, cost: Callable[[Tensor], Tensor]) -> Tensor:
+    """``(G, K)`` gradient of ``E[cost(z)]`` by enumeration, for spaces of some thousands; what estimators are held to.
+
+    ``cost`` is from choices ``(B, G)`` to costs ``(B,)``.
     """
     choices = torch.cartesian_prod(*(torch.arange(count) for count in distribution.choices))
     choices = choices.reshape(-1, len(distribution.choices))

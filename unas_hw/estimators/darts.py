@@ -10,21 +10,17 @@ from typing import final
 from torch import Tensor
 
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
-from unas_hw.estimators.base import Estimator
+from unas_hw.estimators.base import Relaxed
 from unas_hw.objectives import ObjectiveTerm
 
 
-class Darts(Estimator):
+class Darts(Relaxed):
     """First order: the weights are taken as they are."""
 
     name = "darts"
-    needs = frozenset({"relaxed"})
 
     def relaxation(self, sample: ArchSample, distribution: ArchitectureDistribution) -> Tensor:
         return distribution.log_q().exp().expand_as(sample.relaxed)
-
-    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
-        return term.relaxed(sample).mean()
 
 
 @final

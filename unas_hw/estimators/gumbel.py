@@ -8,25 +8,11 @@ from __future__ import annotations
 
 from typing import final
 
-from torch import Tensor
-
-from unas_hw.distribution import ArchitectureDistribution, ArchSample
-from unas_hw.estimators.base import Estimator
-from unas_hw.objectives import ObjectiveTerm
-
-
-def gumbel_loss(sample: ArchSample, relaxed_cost_B: Tensor) -> Tensor:
-    """``mean(L(zeta))``; the cost carries its graph."""
-    del sample
-    return relaxed_cost_B.mean()
+from unas_hw.estimators.base import Relaxed
 
 
 @final
-class Gumbel(Estimator):
+class Gumbel(Relaxed):
     """Biased unless tau goes to zero, where its variance grows without bound."""
 
     name = "gumbel"
-    needs = frozenset({"relaxed"})
-
-    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
-        return gumbel_loss(sample, term.relaxed(sample))

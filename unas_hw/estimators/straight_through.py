@@ -15,15 +15,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
-from unas_hw.estimators.base import Estimator
-from unas_hw.objectives import ObjectiveTerm
+from unas_hw.estimators.base import Relaxed
 
 
-class StraightThrough(Estimator):
+class StraightThrough(Relaxed):
     """GDAS. All candidates are run, those of weight zero too: their gradient in the weight is not zero."""
 
     name = "straight-through"
-    needs = frozenset({"relaxed"})
 
     def relaxation(self, sample: ArchSample, distribution: ArchitectureDistribution) -> Tensor:
         soft = self.backward_of(sample, distribution)
@@ -34,9 +32,6 @@ class StraightThrough(Estimator):
         """s, ``(B, G, K)``."""
         del distribution
         return sample.relaxed
-
-    def loss(self, sample: ArchSample, term: ObjectiveTerm, distribution: ArchitectureDistribution) -> Tensor:
-        return term.relaxed(sample).mean()
 
 
 @final

@@ -45,13 +45,10 @@ _EMPTY = inspect.Parameter.empty
 
 @final
 class Spelling:
-    """A graph of a network as the lines of a module's ``__init__`` and ``forward``.
+    """A graph of a network as the lines of a module's ``__init__`` (``layers``) and ``forward`` (``steps``, on ``x``).
 
-    Attributes:
-        layers: Lines that make the layers and parameters, in the order of their use.
-        steps: Lines that run them on ``x``.
-        output: The expression of what is returned.
-        weights: State of the module that is written.
+    Layers and parameters are in the order of their use; ``output`` is the expression of what is returned, ``weights``
+    the state of the module that is written.
 
     Raises:
         ExportError: If a layer or function cannot be written down, naming the module that it is in.

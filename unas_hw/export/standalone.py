@@ -88,12 +88,9 @@ def write_standalone(
 ) -> None:
     """Writes ``path`` and, beside it, ``.safetensors``: the network in evaluation mode, for any number of images.
 
-    Args:
-        network: Takes one tensor and returns one; left as it is.
-        shape: Of the input, batch first.
-        path: Of the Python file, which is imported by its name.
-        precision: Of the weights and inside; input and output are float32.
-        metadata: What the file says of itself, a line each.
+    The network takes one tensor and returns one, and is left as it is; the Python file is imported by its name, and
+    says the metadata of itself, a line each. The precision is that of the weights and inside; input and output are
+    float32.
 
     Raises:
         ExportError: If a layer cannot be written down, naming it, or gives other outputs when it is.
@@ -122,10 +119,7 @@ def write_standalone(
 def run_standalone(path: Path, x: Array, *, python: str | None = None) -> Array:
     """The output of a standalone file in a process of its own in which nothing of ours can be imported.
 
-    Args:
-        path: Of the Python file; its weights are beside it.
-        x: Images, float32.
-        python: Its interpreter, with torch, safetensors and numpy; this one by default.
+    Images are float32; ``python`` is an interpreter with torch, safetensors and numpy, this one by default.
 
     Raises:
         ExportError: If it fails there, with the last line of what it said.

@@ -103,10 +103,8 @@ def write_engine(
 def precision_faults(layers: Mapping[str, Mapping[str, int]], precision: str) -> int:
     """How many layers that convolve or multiply matrices compute in another precision than the one asked for.
 
-    Args:
-        layers: As ``write_engine`` returns them. Where no kind says that it does so, all layers are judged, except
-            those on integers; a layer whose type the engine does not tell is not counted.
-        precision: That was asked for; ``tf32`` is a way to compute on float32.
+    Layers are as ``write_engine`` returns them. Where no kind says that it does so, all are judged, except those on
+    integers; a layer whose type the engine does not tell is not counted. ``tf32`` is a way to compute on float32.
     """
     asked = "float32" if precision == "tf32" else precision
     return sum(count for name, count in _compute(layers).items() if name != asked)

@@ -19,11 +19,9 @@ _LEFT_OUT = (nn.Identity, nn.modules.dropout._DropoutNd)
 
 
 def trace(network: nn.Module, example: Tensor) -> fx.Graph:
-    """Its nodes, without what does nothing in evaluation mode, such as dropout.
+    """The nodes of a network in evaluation mode, without what does nothing there, such as dropout.
 
-    Args:
-        network: In evaluation mode.
-        example: Of its input, with another number of images than where the graph is tried.
+    The example has another number of images than where the graph is tried.
 
     Raises:
         ExportError: If it decides by values or by the number of images, or does not take one tensor and give one.
@@ -99,15 +97,11 @@ class _Tracer(Recorder):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, DepthwiseConv2d) or super().is_leaf_module(m, module_qualified_name)
 
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if self.runs:
-            return forward(*args, **kwargs)
+    def _enter(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if isinstance(m, _LEFT_OUT):
             return args[0]
         with blamed(m, self.path_of_module(m)):
-            return super().call_module(m, forward, args, kwargs)
+            return super()._enter(m, forward, args, kwargs)
 
     def proxy(self, node: fx.Node) -> _Proxy:
         return _Proxy(node, self)

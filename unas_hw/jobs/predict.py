@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latency_tables.home import ANY, Target, last_table, open_table
+from latency_tables.table import LatencyTable
 from unas_hw.errors import UnknownSpaceError
 from unas_hw.jobs.profile import measured_where_possible, space_for
 from unas_hw.latency_model import predict
@@ -22,8 +23,8 @@ from unas_hw.spaces.published import find_published_architecture
 def predict_network(
     architecture: str,
     *,
-    space: str | None = None,
-    table: str | None = None,
+    space: str | SearchSpace | None = None,
+    table: str | LatencyTable | None = None,
     target: Target = ANY,
     dataset: str | None = None,
     image_size: int | None = None,
@@ -35,9 +36,9 @@ def predict_network(
     Args:
         architecture: ``k3e3,id,...``, with or without ``space:`` before it, a file that ``search`` wrote, the name of a
             published one, or a genotype of the DARTS family, as text or in a file.
-        space: By default the one that the architecture names.
-        table: Path or name; by default the last profiled that has the network's operations, or that was begun for its
-            space ...
+        space: Its name, or the space; by default the one that the architecture names.
+        table: Path or name, or the table; by default the last profiled that has the network's operations, or that was
+            begun for its space ...
         target: ... and is of this device, runtime and number of threads.
         dataset: For whose images; by default what the file says, or the images that the space is made for.
         image_size: Pixels, instead of those.
@@ -50,11 +51,15 @@ def predict_network(
         there is no table.
     """
     architecture = str(find_published_architecture(architecture) or architecture)
-    found = _space(architecture, space, dataset, image_size, batch)
+    found = space
+    if not isinstance(found, SearchSpace):
+        found = _space(architecture, found, dataset, image_size, batch)
     parsed = found.parse(_without_space(architecture, found))
     cost = found.workload(parsed).cost
     needed = {part.key for part in found.parts(parsed)}
-    chosen = open_table(table, target) if table else last_table(target, needed, found.title)
+    chosen = table if isinstance(table, LatencyTable) else None
+    if not isinstance(table, LatencyTable):
+        chosen = open_table(table, target) if table else last_table(target, needed, found.title)
     if chosen:
         found = in_precision(found, chosen.header["precision"])
     if chosen and measure:

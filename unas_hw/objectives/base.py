@@ -11,11 +11,8 @@ from unas_hw.distribution import ArchitectureDistribution, ArchSample
 
 
 class ObjectiveTerm(ABC):
-    """It says which values it can give, an estimator which it needs.
-
-    Attributes:
-        name: For messages.
-        gives: Of ``discrete``, ``relaxed``, ``unrolled``, ``expected``.
+    """It says which values it gives, of ``discrete``, ``relaxed``, ``unrolled`` and ``expected``; an estimator which it
+    needs.
     """
 
     name: ClassVar[str]

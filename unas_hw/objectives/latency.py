@@ -17,10 +17,7 @@ from unas_hw.objectives.base import ObjectiveTerm
 class LatencyExcess(ObjectiveTerm):
     """``max(0, latency / T - 1)``: relative to the budget, so that one weight serves a phone and a GPU.
 
-    Args:
-        model: The table's latency of architectures.
-        budget_ms: T.
-        measure: Measured latency in milliseconds of a choice, at the table's speed; feeds the residual.
+    ``measure`` gives the measured latency of a choice in milliseconds, at the table's speed; it feeds the residual.
     """
 
     name = "the latency excess"

@@ -106,13 +106,8 @@ LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "7": OPS,
         "5": OPS[:5],
         "darts": (
-            "max_pool_3x3",
-            "avg_pool_3x3",
-            "skip_connect",
-            "sep_conv_3x3",
-            "sep_conv_5x5",
-            "dil_conv_3x3",
-            "dil_conv_5x5",
+            *("max_pool_3x3", "avg_pool_3x3", "skip_connect"),
+            *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
         ),
         "all": tuple(_BUILDERS),
     }

@@ -37,8 +37,7 @@ def strided_stem(in_channels: int, width: int) -> nn.Module:
 def live_layers(used: Sequence[frozenset[int]]) -> frozenset[int]:
     """Numbers of the layers whose output reaches the network's; -2 and -1 are what the first layer takes.
 
-    Args:
-        used: Per layer, which of its two inputs its cell uses.
+    ``used`` says per layer which of its two inputs its cell uses.
     """
     live = {len(used) - 1}
     for layer in reversed(range(len(used))):
@@ -97,9 +96,8 @@ class Cell(nn.Module):
 class CellNetwork(nn.Module):
     """Stems, live cells by the number of their layer, and what makes logits of the last output.
 
-    Attributes:
-        auxiliary_at: Name of the cell whose output an auxiliary head can learn from; of a network in which that cell
-            is dead there is none.
+    ``auxiliary_at`` names the cell whose output an auxiliary head can learn from; where that cell is dead there is
+    none.
     """
 
     def __init__(
@@ -124,13 +122,10 @@ def connect(
     cell: Callable[[int], Cell],
     head: nn.Module,
 ) -> CellNetwork:
-    """The network of the live layers.
+    """The network of the live layers, each with the cell that ``cell`` makes for it.
 
-    Args:
-        stems: As in ``run_layers``; the second is left out where nothing takes its output.
-        used: Per layer, which of its two inputs its cell uses.
-        cell: Makes that of a layer, with these inputs.
-        head: Makes logits.
+    ``used`` says per layer which of its two inputs its cell uses; ``stems`` are as in ``run_layers``, the second left
+    out where nothing takes its output.
     """
     live = live_layers(used)
     cells = {layer: cell(layer) for layer in range(len(used)) if layer in live}

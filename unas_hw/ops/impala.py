@@ -79,12 +79,7 @@ class Residual(nn.Module):
 
 @final
 class Cell(nn.Module):
-    """A discrete cell.
-
-    Args:
-        channels: In and out.
-        nodes: Of each node its edges: operation and input, 0 the cell's, 1 the first node ...
-    """
+    """A discrete cell: of each node its edges, an operation and its input, 0 the cell's, 1 the first node ..."""
 
     def __init__(self, channels: int, nodes: Sequence[Sequence[tuple[str, int]]]) -> None:
         super().__init__()
@@ -107,11 +102,8 @@ class Cell(nn.Module):
 class MixedCell(nn.Module):
     """All cells at once: every node is the sum over all earlier ones of all operations, by their probabilities.
 
-    Args:
-        channels: In and out.
-        ops: Names of the operations.
-        alpha_EO: Logits of each edge, (0, 1), (0, 2), (1, 2), (0, 3) ..., for these operations and ``zero``; all cells
-            share them.
+    ``alpha_EO`` are logits of each edge, (0, 1), (0, 2), (1, 2), (0, 3) ..., for these operations and ``zero``; all
+    cells share them.
     """
 
     def __init__(self, channels: int, ops: Sequence[str], alpha_EO: nn.Parameter) -> None:
@@ -185,13 +177,7 @@ class Head(nn.Module):
 
 @final
 class Policy(nn.Module):
-    """The macro: stages of a convolution, a pooling and two cells, then the head.
-
-    Args:
-        stages: ``stage`` of each.
-        cells: Two of each.
-        head: After the last.
-    """
+    """The macro: stages of a convolution, a pooling and two cells, then the head."""
 
     def __init__(self, stages: Sequence[nn.Module], cells: Sequence[Sequence[nn.Module]], head: Head) -> None:
         super().__init__()

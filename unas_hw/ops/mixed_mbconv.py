@@ -65,12 +65,9 @@ def can_be_batched(block: MBConv) -> bool:
 
 
 def weighted_sum(x: Tensor, weights: Sequence[Tensor], blocks: Sequence[MBConv]) -> Tensor:
-    """``sum_j weights[j] * blocks[j](x)``.
+    """``sum_j weights[j] * blocks[j](x)``, of images ``(N, C, H, W)`` and a scalar a block.
 
-    Args:
-        x: ``(N, C, H, W)``.
-        weights: A scalar a block.
-        blocks: That ``can_be_batched``, of one stride and one width.
+    The blocks ``can_be_batched``, and are of one stride and one width.
     """
     convolution: Any = blocks[0].depthwise.conv
     x, stride = x.contiguous(memory_format=NHWC), convolution.stride[0]

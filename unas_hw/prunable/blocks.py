@@ -15,14 +15,10 @@ from unas_hw.prunable.tracing import container
 
 @dataclass(frozen=True)
 class Block:
-    """A residual branch.
+    """A residual branch, named by the path of the module that adds it to its input.
 
-    Attributes:
-        name: Path of the module that adds it to its input.
-        members: Paths of the convolutions and linear layers in it, in order.
-        addition: Node of the sum.
-        branch: Which of the two things that are added it is.
-        nodes: All nodes of the branch.
+    ``members`` are the paths of the convolutions and linear layers in it, in order; of the two things that the node
+    ``addition`` adds it is number ``branch``, made by ``nodes``.
     """
 
     name: str

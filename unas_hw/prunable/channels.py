@@ -15,11 +15,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left whole, though it has channels.
-
-    Attributes:
-        layer: Path of the module that makes them, or of the residual block.
-        reason: Why, and where in the network.
+    """What is left whole, though it has channels: the path of a module or residual block, why, and where in the
+    network.
     """
 
     layer: str

@@ -43,12 +43,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Grouping:
-    """The groups of a network.
+    """The groups of a network in the order of their first layers, and what stays, a line for each layer that makes
+    such.
 
-    Attributes:
-        groups: In the order of their first layers.
-        units: ``(size,)`` for each: the root of each unit's channels.
-        kept: Channels that stay, a line for each layer that makes such.
+    ``units`` are ``(size,)`` for each: the root of each unit's channels.
     """
 
     groups: tuple[Group, ...]

@@ -212,11 +212,7 @@ class Prunable:
 
 
 def prunable(network: nn.Module, shape: tuple[int, int, int]) -> Prunable:
-    """What can be left out of a network for images ``(C, H, W)``.
-
-    Args:
-        network: From ``(N, C, H, W)`` to ``(N, classes)``, on the CPU; it is not changed.
-        shape: Of an image.
+    """What can be left out of a network from ``(N, C, H, W)`` to ``(N, classes)``, on the CPU; it is not changed.
 
     Raises:
         PruningError: If the network cannot be traced, or nothing can be left out; it names the module and why.

@@ -13,14 +13,10 @@ from unas_hw.prunable.propagation import Site
 
 
 def resized(module: nn.Module, site: Site, inputs: Tensor, outputs: Tensor, memo: dict[int, Any]) -> nn.Module:
-    """A copy of the module with only these channels, and their weights.
+    """A copy of the module that the site calls with only these channels, and their weights.
 
-    Args:
-        module: That the site calls.
-        site: How.
-        inputs: ``(C_in,)``: which of its input channels stay.
-        outputs: ``(C_out,)``: which of its output channels stay.
-        memo: Of ``copy.deepcopy``, the same for the whole network.
+    ``inputs`` and ``outputs``, ``(C_in,)`` and ``(C_out,)``, say which stay; ``memo`` is that of ``copy.deepcopy``, the
+    same for the whole network.
     """
     smaller = copy.deepcopy(module, memo)
     if bool(inputs.all()) and bool(outputs.all()):

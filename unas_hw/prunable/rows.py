@@ -21,14 +21,7 @@ _FUSED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def layers_of(
     flow: Flow, groups: tuple[Group, ...], positions: dict[str, Tensor], blocks: tuple[Block, ...]
 ) -> tuple[Layer, ...]:
-    """The layers, in order.
-
-    Args:
-        flow: Of the network.
-        groups: Of its channels.
-        positions: By group, the unit of each channel; -1 for others'.
-        blocks: That can be left out.
-    """
+    """The layers, in order; ``positions`` says by group the unit of each channel, -1 for others'."""
     found, done, seen = [], set[fx.Node](), set[str]()
     norms = {site.node: site for site in flow.sites if site.kind == "norm"}
     for site in flow.sites:

@@ -151,13 +151,9 @@ class _Tracer(Recorder):
         ours = isinstance(m, DepthwiseConv2d | DropPath)
         return plain or ours or super().is_leaf_module(m, module_qualified_name)
 
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if self.runs:
-            return forward(*args, **kwargs)
+    def _enter(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outer, self.at = self.at, self.path_of_module(m)
-        found = super().call_module(m, forward, args, kwargs)
+        found = super()._enter(m, forward, args, kwargs)
         self.at = outer  # not where it raises: that is where the error is from
         return found
 

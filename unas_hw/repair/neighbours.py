@@ -22,39 +22,29 @@ MOST = 2_000_000
 
 
 def scale_of(readings: Sequence[tuple[float, float]]) -> float:
-    """What the table has to be multiplied by: the median of ``measured_ms / predicted_ms`` over these pairs.
+    """What the table has to be multiplied by: the median of the ratios of ``(predicted_ms, measured_ms)`` of artifacts.
 
     Without those that are predicted to take nothing, as a wrong table may say; 1 where it says so of all.
-
-    Args:
-        readings: ``(predicted_ms, measured_ms)`` of every artifact that was measured.
     """
     ratios = [measured_ms / predicted_ms for predicted_ms, measured_ms in readings if predicted_ms > 0]
     return float(np.median(ratios)) if ratios else 1.0
 
 
 def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
-    """What predictions have to be below for measurements to be below the budget.
+    """What predictions have to be below for measurements to be below the budget, which is below all that was measured.
 
     By the ratio of the reading that is nearest to the budget; a table may be wrong by more than a factor, so not above
     where the line through all readings (Theil and Sen's: one that is off does not move it) meets the budget.
-
-    Args:
-        budget_ms: Below all that was measured.
-        readings: As in ``scale_of``.
     """
+    from scipy.stats import theilslopes  # takes a second to import
+
     predicted, measured = np.array(readings).T
     nearest = np.where(predicted > 0, measured, np.inf).argmin()
     by_ratio = budget_ms * max(predicted[nearest], 0.0) / measured[nearest]
-    rows, columns = np.triu_indices(len(readings), 1)
-    apart = predicted[rows] != predicted[columns]
-    rows, columns = rows[apart], columns[apart]
-    if not len(rows):
+    if np.ptp(predicted) == 0:
         return float(by_ratio)
-    slope = np.median((measured[rows] - measured[columns]) / (predicted[rows] - predicted[columns]))
-    if slope <= 0:
-        return float(by_ratio)
-    return float(min(by_ratio, (budget_ms - np.median(measured - slope * predicted)) / slope))
+    line = theilslopes(measured, predicted, method="joint")
+    return float(by_ratio if line.slope <= 0 else min(by_ratio, (budget_ms - line.intercept) / line.slope))
 
 
 def neighbours(

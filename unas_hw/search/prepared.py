@@ -95,8 +95,16 @@ def meter_of(prepared: Prepared) -> Iterator[NetworkMeter]:
 
 def measured_best(prepared: Prepared, meter: NetworkMeter, ranked: Callable[[float], Sequence[Path]]) -> Job[Selection]:
     """Measures the first networks of a ranking until one keeps the budget, see ``select_first``."""
-    selection, budget = Selection(), prepared.budget
-    rule = enough_for(prepared.rule, budget)
-    for selection in select_first(ranked, prepared.model, meter, budget.in_ms, rule, prepared.headroom(meter)):
-        yield Step("measure candidates", len(selection.readings), len(selection.readings))
+    rule, budget_ms = enough_for(prepared.rule, prepared.budget), prepared.budget.in_ms
+    found = select_first(ranked, prepared.model, meter, budget_ms, rule, prepared.headroom(meter))
+    return (yield from reported(found, prepared.model))
+
+
+def reported(rounds: Iterator[Selection], model: LatencyModel) -> Job[Selection]:
+    """The last selection; each round is a step that tells of the networks that it measured."""
+    selection, known = Selection(), 0
+    for selection in rounds:
+        new = tuple(selection.candidates(model))[known:]
+        known += len(new)
+        yield Step("measure candidates", known, known, measured=new)
     return selection

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
+from profilers.files import write_atomic
 from unas_hw.latency_model import LatencyModel
 from unas_hw.network import save_network
 from unas_hw.search.constraints import Constraint
 from unas_hw.search.prepared import Prepared
 from unas_hw.search.published import latency_of, shapes
-from unas_hw.search.run_folder import ARCHITECTURE, RESULT
+from unas_hw.search.run_folder import ARCHITECTURE, CANDIDATES, RESULT
 from unas_hw.search.selection import Path, Selection
 from unas_hw.space import SearchSpace
 
@@ -39,6 +41,8 @@ def finish(
     path = selection.best or selection.nearest
     save_network(run, "weights.safetensors", network)
     run.write_json(ARCHITECTURE, described(space, model, path))
+    lines = (json.dumps(each) + "\n" for each in selection.candidates(model))
+    write_atomic(run.path / CANDIDATES, "".join(lines))
     result = {
         "run": str(run.path),
         **prepared.common,

@@ -28,6 +28,8 @@ CHECKPOINT = "checkpoint.safetensors"
 """Of a search that trains a supernet."""
 MEMORY = "memory.json"
 """How steps are run so that they keep a memory budget."""
+CANDIDATES = "candidates.jsonl"
+"""What was measured at the end, one network a line; of those the search kept one."""
 SUBSPACE = "subspace.json"
 """What is left of a space that was pruned before it was searched."""
 _OF_THE_TABLE = ("table_hash", "budget_ms")
@@ -90,7 +92,8 @@ def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, bud
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:
     """The folder of a search, and whether one was begun there."""
     if settings.run is not None:
-        return RUNS / settings.run, (RUNS / settings.run / "config.json").exists()
+        path = numbered(settings.run, config, fresh=True) if settings.fresh else RUNS / settings.run
+        return path, (path / "config.json").exists()
     device = re.sub(r"[^\w.@-]+", "-", str(table.header["device"]).partition("?")[0])
     image = "x".join(map(str, config["input_shape"]))
     named = "" if settings.method == "unas" else f"-{settings.method}"
@@ -99,7 +102,7 @@ def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTab
     space = re.sub(r"[^\w.@-]+", "-", Path(origin).stem if Path(origin).is_file() else origin)
     budget = (settings.budget or "any").replace("%", "pct")
     stem = f"{space}@{image}-{_named(config['dataset'])}-{device}-{budget}{named}-s{settings.seed}"
-    path = numbered(stem, config)
+    path = numbered(stem, config, fresh=settings.fresh)
     return path, (path / "config.json").exists()
 
 
@@ -122,16 +125,18 @@ def begun_with(path: Path, table: LatencyTable) -> LatencyTable:
     return kept
 
 
-def numbered(stem: str, config: Mapping[str, Any]) -> Path:
+def numbered(stem: str, config: Mapping[str, Any], *, fresh: bool = False) -> Path:
     """The folder of that name for a run with this configuration: the first that is not another run's.
 
     A run that is not finished is that of its configuration whatever its table says by now. What only the run's
-    configuration says is of an older version and does nothing.
+    configuration says is of an older version and does nothing. ``fresh`` takes none that there is.
     """
     for number in range(1, 1000):
         path = RUNS / (stem if number == 1 else f"{stem}-{number}")
         if not (path / "config.json").exists():
             return path
+        if fresh:
+            continue
         begun = Run.open(path).config
         known = {name: begun.get(name) for name in config}
         if known == config or (_unfinished(path) and _without_table(known) == _without_table(config)):

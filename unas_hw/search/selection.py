@@ -4,9 +4,11 @@ best of those that keep the budget is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from functools import cache
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor
@@ -37,16 +39,29 @@ class Selection:
     Attributes:
         readings: Every candidate that was measured.
         best: The network to ship; None while none meets the budget.
+        losses: On the validation images, with the shared weights; of those candidates whose losses were compared.
         nearest: The measured candidate with the lowest latency.
     """
 
     readings: dict[Path, Reading] = field(default_factory=dict)
     best: Path | None = None
+    losses: dict[Path, float] = field(default_factory=dict)
 
     @property
     def nearest(self) -> Path:
         """The measured candidate with the lowest latency."""
         return min(self.readings, key=lambda path: self.readings[path].judged_ms)
+
+    def candidates(self, model: LatencyModel) -> Iterator[dict[str, Any]]:
+        """What was measured, as plain values, in order."""
+        for path, reading in self.readings.items():
+            yield {
+                "architecture": str(model.space.architecture(path)),
+                "predicted_ms": model.latency_ms(path),
+                "latency_ms": reading.judged_ms,
+                "upper_ms": reading.upper_ms if math.isfinite(reading.margin) else None,
+                "valid_loss": self.losses.get(path),
+            }
 
 
 def select(
@@ -76,6 +91,7 @@ def select(
         headroom: Share of the budget that is left for later measurements.
         fits: Whether a network keeps all other budgets; None where there are none.
     """
+    losses = cache(losses)
     log_probs = [probs.detach().log() for probs in distribution.probs()]
     mode, selection = distribution.mode(), Selection()
     correction = 1.0
@@ -93,6 +109,7 @@ def select(
         architectures = [model.space.architecture(path) for path in paths]
         readings = meter.measure(architectures, label="final", rule=rule)
         selection.readings.update(zip(paths, readings, strict=True))
+        selection.losses.update((path, float(losses(path).mean())) for path in paths)
         within = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
         fitting = [path for path in within if fits is None or fits(path)]
         selection.best = best_of(fitting, losses, model) if fitting else None

@@ -25,6 +25,7 @@ class SearchSettings:
         method: Its name; by default that of the configuration.
         config: Of the method; ``seed`` and ``method`` in it are those from here.
         ending: Of the method that it ends with, where there is one.
+        fresh: Whether the run folder is a new one, numbered where its name is taken.
         told: All of this as options and sections; lies in the run folder as ``config.yaml``.
     """
 
@@ -128,6 +129,7 @@ class SearchSettings:
     )
     config: MethodConfig
     ending: MethodConfig | None = None
+    fresh: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

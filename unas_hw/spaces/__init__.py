@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from profilers.errors import did_you_mean
 from unas_hw.errors import UnknownSpaceError
 from unas_hw.spaces.options import Number, Option, Whole, Word, read_options
 from unas_hw.tasks import is_task
@@ -180,13 +180,8 @@ def _listed(name: str) -> tuple[Listing, str, dict[str, Any]]:
     if is_file(base):
         raise UnknownSpaceError(f"{base} is a file, which takes no options", mend="change the file, or a copy of it")
     if base not in SPACES:
-        near = get_close_matches(base, SPACES)
-        raise UnknownSpaceError(
-            f"no search space is called {base!r}",
-            mend=f"did you mean {near[0]!r}?"
-            if near
-            else f"choose one of {', '.join(SPACES)}, or give a .yaml or .py file of your own",
-        )
+        choose = f"choose one of {', '.join(SPACES)}, or give a .yaml or .py file of your own"
+        raise UnknownSpaceError(f"no search space is called {base!r}", mend=did_you_mean(base, SPACES, choose))
     return SPACES[base], *read_options(text, SPACES[base].options, base)
 
 

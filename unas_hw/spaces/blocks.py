@@ -43,12 +43,7 @@ class Odd(Whole):
 
 @dataclass(frozen=True)
 class Kind:
-    """A block.
-
-    Attributes:
-        keys: What it may be told, with what is taken where it is not.
-        make: From a chain and the values of its keys.
-    """
+    """A block: what it may be told, or else is taken for it, and what makes it of a chain and these values."""
 
     keys: Mapping[str, Option]
     make: Callable[..., Workload]
@@ -108,14 +103,7 @@ _OURS = ("block", "out", "stride", "name", "repeat")
 
 @dataclass(frozen=True)
 class Block:
-    """A block as the file has it, not yet at a place of the chain.
-
-    Attributes:
-        entry: Where it stands.
-        kind: Its word.
-        keys: What it is told.
-        folder: Of the file: where ``module:Class`` is looked for.
-    """
+    """A block as the file has it, not yet at a place of the chain: its word, what it is told, and the file's folder."""
 
     entry: Entry
     kind: str
@@ -181,11 +169,7 @@ def _attribute(entry: Entry) -> Attribute:
 def read_block(entry: Entry, folder: Path, *, extra: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Block:
     """A block as ``kind``, or as ``kind: {key: value}``.
 
-    Args:
-        entry: Where it stands.
-        folder: Of the file.
-        extra: Further keys that are allowed here.
-        without: Keys that are not, because the choice around it has them.
+    ``extra`` are further keys that are allowed here, ``without`` those that are not: the choice around it has them.
     """
     if isinstance(entry.value, str):
         kind, inner = entry.value, replace(entry, value=None)

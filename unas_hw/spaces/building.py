@@ -27,19 +27,12 @@ Shape = tuple[int, ...]
 
 
 class Chain:
-    """A chain that is being built.
+    """A chain that is being built, for images ``(batch, channels, image_size, image_size)``.
 
     Attributes:
-        name: Of the space.
+        name: Of the space, as architecture files and table headers have it.
         shape: Of what the next layer gets, batch first; ``(N, C, H, W)`` until the classifier.
         layers: So far.
-
-    Args:
-        name: What the space is called in architecture files and table headers.
-        image_size: Height and width in pixels.
-        channels: Of the images.
-        batch: Images at a time that latencies are for.
-        precision: In which networks run, as in ``profilers.precision``.
     """
 
     def __init__(

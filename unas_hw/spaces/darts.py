@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import final
+from typing import Unpack, final
 
 from torch import Tensor, nn
 
-from profilers.opspec import Attribute, OpSpec
+from profilers.opspec import Attribute
 from profilers.workload import Workload
 from unas_hw.ops import darts
 from unas_hw.ops.darts_cell import EDGES, INPUTS, NODES, PAIRS, Cell, CellNetwork, connect, live_layers, strided_stem
 from unas_hw.ops.mbconv import Classifier
 from unas_hw.ops.nas_bench_201 import stem as plain_stem
-from unas_hw.space import Architecture, Decision, Mask, Paths, SearchSpace, Term
+from unas_hw.space import Architecture, Decision, Mask, Paths, Term
 from unas_hw.spaces.darts_supernet import DartsSupernet, MixedCell, used_inputs
 from unas_hw.spaces.genotypes import CELLS, Genotype, genotype_of, read_genotype
+from unas_hw.spaces.image_space import Images, ImageSpace
 
 LARGE_IMAGES = 128
 """From so many pixels on the stem is that for ImageNet, unless it is said."""
@@ -31,13 +32,8 @@ LARGE_IMAGES = 128
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer may run.
-
-    Attributes:
-        reduces: Whether its cell is the reducing one.
-        preprocess: Of its two inputs.
-        from_inputs: By operation, an edge from one of the inputs; None runs nothing.
-        from_nodes: The same from one of the cell's own nodes.
+    """What a layer may run: by operation an edge from one of the cell's inputs, or from one of its own nodes; None is
+    nothing.
     """
 
     reduces: bool
@@ -54,48 +50,37 @@ class Layer:
 
 
 @final
-class DartsSpace(SearchSpace):
-    """The space for images ``(channels, image_size, image_size)``.
+class DartsSpace(ImageSpace):
+    """The space for images of any size; sizes that cannot be halved are rounded up.
 
     Usable are networks both of whose cells use both of their inputs. In others preprocessings or whole layers are dead:
     those networks are built, and their parts are listed, without what is dead; the terms count it. The sums in the
     nodes and the concatenations have no rows in a table: calibration takes them up.
 
     Args:
-        name: What the space is called in architecture files and table headers.
-        image_size: Height and width in pixels; sizes that cannot be halved are rounded up.
-        channels: Of the images.
-        classes: Outputs.
-        batch: Images at a time that latencies are for.
-        precision: In which networks run.
+        name: As in ``ImageSpace``.
         width: Channels of a node in the first layers; doubled at a third and at two thirds of the layers.
         layers: Three or more.
         stem: ``cifar``: one convolution to three times the width; ``imagenet``: three that leave an eighth of the size;
             ``auto``: the latter from 128 pixels on.
         ops: Operations to choose among, one of ``darts.LISTS``: ``7`` as in UNAS, ``5`` the first of them, ``darts``
             those of DARTS, ``all``. Networks are built of any.
+        images: As in ``ImageSpace``.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        image_size: int,
-        channels: int,
-        classes: int,
-        batch: int,
-        precision: str = "float32",
         width: int = 16,
         layers: int = 8,
         stem: str = "auto",
         ops: str = "7",
+        **images: Unpack[Images],
     ) -> None:
-        self.name = name
-        self.input_shape = (batch, channels, image_size, image_size)
-        self.classes = classes
-        self.precision = precision
+        super().__init__(name, **images)
         self.width, self.depth = width, layers
-        self.stem = stem if stem != "auto" else "cifar" if image_size < LARGE_IMAGES else "imagenet"
+        self.stem = stem if stem != "auto" else "cifar" if images["image_size"] < LARGE_IMAGES else "imagenet"
         self.ops = darts.LISTS[ops]
 
     @property
@@ -132,15 +117,13 @@ class DartsSpace(SearchSpace):
         channels, size, _ = self.input_shape[1:]
         if self.stem == "cifar":
             attrs = {"kernel": 3, "out": 3 * self.width, "stride": 1}
-            return (self._workload("conv_bn", attrs, channels, size, partial(plain_stem, channels, 3 * self.width)),)
+            return (self.block("conv_bn", attrs, channels, size, partial(plain_stem, channels, 3 * self.width)),)
         build = partial(darts.ReLUConvBN, self.width, self.width, kernel=3, stride=2)
         return (
-            self._workload(
+            self.block(
                 "strided_stem", {"out": self.width}, channels, size, partial(strided_stem, channels, self.width)
             ),
-            self._workload(
-                "nor_conv", {"kernel": 3, "out": self.width, "stride": 2}, self.width, _halved(size, 2), build
-            ),
+            self.block("nor_conv", {"kernel": 3, "out": self.width, "stride": 2}, self.width, _halved(size, 2), build),
         )
 
     @cached_property
@@ -177,7 +160,7 @@ class DartsSpace(SearchSpace):
         inside = last.preprocess[1].op
         channels, size = NODES * int(inside.attrs["out"]), _halved(inside.shape[2], int(last.reduces))
         build = partial(Classifier, channels, self.classes)
-        return self._workload("classifier", {"classes": self.classes}, channels, size, build)
+        return self.block("classifier", {"classes": self.classes}, channels, size, build)
 
     def _edge(self, op: str, width: int, size: int, stride: int) -> Workload | None:
         if op == "skip_connect":
@@ -188,20 +171,15 @@ class DartsSpace(SearchSpace):
             kind, attrs = "pool_bn", {"kernel": 3, "mode": kind.removesuffix("_pool"), "stride": stride}
         elif kind != "conv_7x1":
             attrs["kernel"] = int(kernel[0])
-        return self._workload(kind, attrs, width, size, partial(darts.build, op, width, stride))
+        return self.block(kind, attrs, width, size, partial(darts.build, op, width, stride))
 
     def _convolved(self, channels: int, width: int, size: int) -> Workload:
         build = partial(darts.ReLUConvBN, channels, width, kernel=1)
-        return self._workload("nor_conv", {"kernel": 1, "out": width}, channels, size, build)
+        return self.block("nor_conv", {"kernel": 1, "out": width}, channels, size, build)
 
     def _halving(self, channels: int, width: int, size: int) -> Workload:
         build = partial(darts.FactorizedReduce, channels, width)
-        return self._workload("factorized_reduce", {"out": width}, channels, size, build)
-
-    def _workload(
-        self, kind: str, attrs: Mapping[str, Attribute], channels: int, size: int, build: Callable[[], nn.Module]
-    ) -> Workload:
-        return Workload(OpSpec(kind, attrs, (self.input_shape[0], channels, size, size), self.precision), build)
+        return self.block("factorized_reduce", {"out": width}, channels, size, build)
 
     def terms(self) -> tuple[Term, ...]:
         fixed = [*self._stems, *(part for layer in self._layers for part in layer.preprocess), self._head]

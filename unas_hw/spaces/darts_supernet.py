@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from unas_hw.ops.darts_cell import EDGES, INPUTS, NODES, PAIRS, Cell, CellNetwork, connect, run_layers
+from unas_hw.ops.darts_cell import EDGES, INPUTS, NODES, PAIRS, Cell, connect, run_layers
 from unas_hw.supernet import MixedOp, Path, Supernet, keep_no_statistics, make_constant
 
 Pairs = Sequence[tuple[int, int]]
@@ -32,9 +32,7 @@ class MixedCell(nn.Module):
         self.preprocess = nn.ModuleList(preprocess)
         self.mixed = [[MixedOp(ops) for ops in sources] for sources in nodes]
         self.nodes = nn.ModuleList(nn.ModuleList(sources) for sources in self.mixed)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and module.affine:
-                make_constant(module)
+        make_constant(self)
 
     def forward(self, before: Tensor | None, last: Tensor | None, path: Sequence[Tensor] | Pairs) -> Tensor:
         """``path``: per node the ``(inputs, ops)`` weights of its edges, or what each edge has chosen."""
@@ -60,11 +58,8 @@ class MixedCell(nn.Module):
 class DartsSupernet(Supernet):
     """Mixed cells, the normal ones on the first half of a path, the reducing ones on the second.
 
-    Args:
-        stems: As in ``run_layers``.
-        cells: One per layer.
-        reduces: Whether that layer's is a reducing one.
-        head: Makes logits.
+    ``stems`` as in ``run_layers``, then for each layer its cell and whether it is a reducing one; the head makes
+    logits.
     """
 
     def __init__(
@@ -95,16 +90,14 @@ class DartsSupernet(Supernet):
         return [[weights[cell, node, : INPUTS + node] for node in range(NODES)] for cell in range(2)]
 
     def state_of(self, path: Sequence[int]) -> dict[str, Tensor]:
-        return self._network(path).state_dict()
-
-    def _network(self, path: Sequence[int]) -> CellNetwork:
         pairs = cell_pairs(path)
-        return connect(
+        network = connect(
             list(self.stems),
             [used_inputs(pairs[reduces]) for reduces in self.reduces],
             lambda layer: self.mixed[layer].of(pairs[self.reduces[layer]]),
             self.head,
         )
+        return network.state_dict()
 
 
 def cell_pairs(path: Sequence[int]) -> tuple[Pairs, Pairs]:

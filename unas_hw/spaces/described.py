@@ -39,15 +39,7 @@ CLASSES = Whole(10, 1, 1_000_000)
 
 @dataclass(frozen=True)
 class Description:
-    """What the file says, its layers not yet looked at.
-
-    Attributes:
-        name: Of the space.
-        image_shape: ``(C, H, W)`` when nobody says otherwise.
-        classes: Likewise.
-        layers: Entries of the chain.
-        folder: Of the file.
-    """
+    """What the file says, its layers not yet looked at; images and classes are for when nobody says otherwise."""
 
     name: str
     image_shape: tuple[int, int, int]

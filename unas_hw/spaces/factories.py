@@ -15,12 +15,10 @@ from torch import nn
 
 from unas_hw.errors import SpaceError, UnknownSpaceError
 from unas_hw.spaces import SPACES
-from unas_hw.spaces.user_code import blamed, load_module
+from unas_hw.spaces.user_code import blamed, load_module, said_of
 
 FUNCTION = "build"
 """Of a file, where no other is named."""
-IMAGE_SHAPE, CLASSES = (3, 32, 32), 10
-"""Where the file does not say ``IMAGE_SHAPE`` and ``CLASSES``."""
 _NAMES = {"classes": ("classes", "num_classes"), "channels": ("channels", "in_channels")}
 
 
@@ -90,10 +88,8 @@ def load_factory(target: str) -> Factory:
             f"{place} has no function {function!r}",
             mend=f"write def {FUNCTION}(classes, channels): ... that returns the network",
         )
-    shape: Any = getattr(module, "IMAGE_SHAPE", IMAGE_SHAPE)
-    return Factory(
-        origin, f"my-{name}" if name in SPACES else name, path, tuple(shape), getattr(module, "CLASSES", CLASSES), found
-    )
+    shape, classes = said_of(module)
+    return Factory(origin, f"my-{name}" if name in SPACES else name, path, shape, classes, found)
 
 
 def _imported(name: str, target: str) -> ModuleType:

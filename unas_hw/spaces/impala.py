@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import combinations, product
-from typing import final
+from typing import Unpack, final
 
 import torch
 from torch import nn
 
-from profilers.opspec import Attribute, OpSpec
+from profilers.opspec import Attribute
 from profilers.workload import Workload
 from unas_hw.errors import MethodError
 from unas_hw.ops import impala
 from unas_hw.ops.impala import LISTS, NODES, OPS, SKIP, Cell, Head, Policy, halved
-from unas_hw.space import Architecture, Decision, SearchSpace, Term
+from unas_hw.space import Architecture, Decision, Term
+from unas_hw.spaces.image_space import Images, ImageSpace
 from unas_hw.supernet import Supernet
 
 Edge = tuple[str, int]
@@ -33,39 +34,21 @@ LARGE_FRAMES = 32
 
 
 @final
-class ImpalaSpace(SearchSpace):
-    """Policies for frames ``(channels, image_size, image_size)`` from 0 to 1.
+class ImpalaSpace(ImageSpace):
+    """Policies for frames from 0 to 1, with actions for classes; sizes that cannot be halved are rounded up.
 
     The sums in the nodes and the concatenations have no rows in a table: calibration takes them up.
 
     Args:
-        name: What the space is called in architecture files and table headers.
-        image_size: Height and width in pixels; sizes that cannot be halved are rounded up.
-        channels: Of the frames.
-        classes: Actions.
-        batch: Frames at a time that latencies are for.
-        precision: In which networks run.
+        name: As in ``ImageSpace``.
         depths: A name of ``DEPTHS``, channels of the stages; ``auto``: ``small`` for small frames, else ``reduced``.
         ops: A name of ``LISTS``.
+        images: As in ``ImageSpace``.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        image_size: int,
-        channels: int,
-        classes: int,
-        batch: int,
-        precision: str = "float32",
-        depths: str = "auto",
-        ops: str = "micro",
-    ) -> None:
-        self.name = name
-        self.input_shape = (batch, channels, image_size, image_size)
-        self.classes = classes
-        self.precision = precision
-        usual = "small" if image_size < LARGE_FRAMES else "reduced"
+    def __init__(self, name: str, *, depths: str = "auto", ops: str = "micro", **images: Unpack[Images]) -> None:
+        super().__init__(name, **images)
+        usual = "small" if images["image_size"] < LARGE_FRAMES else "reduced"
         self.depths: tuple[int, ...] = DEPTHS[usual if depths == "auto" else depths]
         self.ops = LISTS[ops]
 
@@ -137,8 +120,7 @@ class ImpalaSpace(SearchSpace):
     def _workload(
         self, kind: str, attrs: Mapping[str, Attribute], channels: int, halvings: int, build: Callable[[], nn.Module]
     ) -> Workload:
-        side = halved(self.input_shape[2], halvings)
-        return Workload(OpSpec(kind, attrs, (self.input_shape[0], channels, side, side), self.precision), build)
+        return self.block(kind, attrs, channels, halved(self.input_shape[2], halvings), build)
 
     def terms(self) -> tuple[Term, ...]:
         fixed = [Term((), ((part.key,),)) for part in (*self._begins, self._head)]

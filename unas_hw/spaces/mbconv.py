@@ -44,18 +44,15 @@ class Layout:
     separate_pooling: bool = False
 
 
+def _stages(*stages: tuple[int, int, int]) -> tuple[Stage, ...]:
+    return tuple(Stage(*each) for each in stages)
+
+
 UNAS = Layout(
     stem_width=40,
     stem_stride=2,
     first_width=24,
-    stages=(
-        Stage(32, 4, 2),
-        Stage(56, 4, 2),
-        Stage(112, 4, 2),
-        Stage(128, 4, 1),
-        Stage(256, 4, 2),
-        Stage(432, 1, 1),
-    ),
+    stages=_stages((32, 4, 2), (56, 4, 2), (112, 4, 2), (128, 4, 1), (256, 4, 2), (432, 1, 1)),
     head_width=1728,
 )
 
@@ -63,14 +60,7 @@ MOBILE = Layout(
     stem_width=32,
     stem_stride=2,
     first_width=16,
-    stages=(
-        Stage(24, 4, 2),
-        Stage(40, 4, 2),
-        Stage(80, 4, 2),
-        Stage(96, 4, 1),
-        Stage(192, 4, 2),
-        Stage(320, 1, 1),
-    ),
+    stages=_stages((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1)),
     head_width=1280,
     separate_pooling=True,
 )
@@ -82,7 +72,7 @@ def small_layout(image_size: int) -> Layout:
         stem_width=16,
         stem_stride=2 if image_size > 32 else 1,
         first_width=16,
-        stages=(Stage(24, 3, 2 if image_size > 16 else 1), Stage(32, 3, 2), Stage(64, 3, 2)),
+        stages=_stages((24, 3, 2 if image_size > 16 else 1), (32, 3, 2), (64, 3, 2)),
         head_width=256,
     )
 
@@ -131,29 +121,23 @@ def mbconv(
     name: str,
     layout: Layout,
     *,
-    image_size: int,
-    channels: int,
     classes: int,
-    batch: int,
-    precision: str,
     width: float = 1.0,
     stem: str = "imagenet",
+    **images: Any,
 ) -> ChainSpace:
-    """The space of this layout for images ``(channels, image_size, image_size)``.
+    """The space of this layout.
 
     Args:
-        name: What the space is called in architecture files and table headers.
+        name: As in ``ImageSpace``, like classes and the other words.
         layout: What is not searched.
-        image_size: Height and width in pixels.
-        channels: Of the images.
         classes: Outputs.
-        batch: Images at a time that latencies are for.
-        precision: In which networks run.
         width: Factor of all widths.
         stem: ``imagenet``: with the layout's strides; ``cifar``: the stem and the first stage keep the size.
+        images: As ``Chain`` takes them.
     """
     layout = scaled(for_cifar(layout) if stem == "cifar" else layout, width)
-    chain = Chain(name, image_size=image_size, channels=channels, batch=batch, precision=precision)
+    chain = Chain(name, **images)
     chain.fixed("stem", chain.conv(layout.stem_width, kernel=3, stride=layout.stem_stride))
     chain.fixed("first", chain.mbconv(layout.first_width, kernel=3, expand=1, stride=1))
     for number, stage in enumerate(layout.stages, 1):

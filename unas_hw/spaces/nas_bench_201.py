@@ -7,19 +7,20 @@ Source: Dong & Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import final
+from typing import Unpack, final
 
 import numpy as np
 from torch import Tensor, nn
 
-from profilers.opspec import OpSpec
+from profilers.opspec import Attribute
 from profilers.workload import Workload
 from unas_hw.errors import ArchitectureError
 from unas_hw.ops.nas_bench_201 import EDGES, Cell, Head, ReLUConvBN, ResidualBlock, Zero, avg_pool, live_edges, run_cell
 from unas_hw.ops.nas_bench_201 import stem as build_stem
-from unas_hw.space import Architecture, Decision, Mask, Paths, SearchSpace, Term
+from unas_hw.space import Architecture, Decision, Mask, Paths, Term
+from unas_hw.spaces.image_space import Images, ImageSpace
 from unas_hw.supernet import IDENTITY_DROPOUT, MixedOp, Path, Supernet, keep_no_statistics, make_constant
 
 NONE, SKIP = "none", "skip_connect"
@@ -30,40 +31,22 @@ _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 
 
 @final
-class NasBench201(SearchSpace):
-    """The space for images ``(channels, image_size, image_size)`` of 8 pixels or more.
+class NasBench201(ImageSpace):
+    """The space for images of 8 pixels or more.
 
     An edge is dead unless it lies on a path from the cell's input to its output, and networks run live edges only. A
     cell without any gives zeros: such a network can be built, and is not usable. ``none`` and ``skip_connect`` have no
     rows in a table, and neither have the additions in the nodes: calibration takes them up.
 
     Args:
-        name: What the space is called in architecture files and table headers.
-        image_size: Height and width in pixels.
-        channels: Of the images.
-        classes: Outputs.
-        batch: Images at a time that latencies are for.
-        precision: In which networks run.
+        name: As in ``ImageSpace``.
         width: Channels of the first stage, doubled in each of the other two; 16 as published.
         cells: Of each stage; 5 as published.
+        images: As in ``ImageSpace``.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        image_size: int,
-        channels: int,
-        classes: int,
-        batch: int,
-        precision: str = "float32",
-        width: int = 16,
-        cells: int = 5,
-    ) -> None:
-        self.name = name
-        self.input_shape = (batch, channels, image_size, image_size)
-        self.classes = classes
-        self.precision = precision
+    def __init__(self, name: str, *, width: int = 16, cells: int = 5, **images: Unpack[Images]) -> None:
+        super().__init__(name, **images)
         self.width, self.cells = width, cells
 
     @property
@@ -92,20 +75,18 @@ class NasBench201(SearchSpace):
         return kinds | {"avg_pool_3x3": self._workload("avg_pool", {"kernel": 3}, stage, width, avg_pool)}
 
     def _conv(self, stage: int, width: int, kernel: int) -> Workload:
-        attrs = {"kernel": kernel, "out": width}
+        attrs: dict[str, Attribute] = {"kernel": kernel, "out": width}
         return self._workload("nor_conv", attrs, stage, width, partial(ReLUConvBN, width, width, kernel=kernel))
 
     @cached_property
     def _between(self) -> tuple[Workload, ...]:
         """What is run before each stage and after the last."""
-        batch, channels, size, _ = self.input_shape
+        channels, size, _ = self.input_shape[1:]
         width, last = self.width, self.width * 2 ** (STAGES - 1)
-        first = OpSpec(
-            "conv_bn", {"kernel": 3, "out": width, "stride": 1}, (batch, channels, size, size), self.precision
-        )
+        stem = partial(build_stem, channels, width)
         widths = [width * 2**stage for stage in range(STAGES - 1)]
         return (
-            Workload(first, partial(build_stem, channels, width)),
+            self.block("conv_bn", {"kernel": 3, "out": width, "stride": 1}, channels, size, stem),
             *(
                 self._workload("residual", {"out": 2 * wide, "stride": 2}, stage, wide, partial(ResidualBlock, wide))
                 for stage, wide in enumerate(widths)
@@ -116,11 +97,9 @@ class NasBench201(SearchSpace):
         )
 
     def _workload(
-        self, kind: str, attrs: dict[str, int], stage: int, width: int, build: Callable[[], nn.Module]
+        self, kind: str, attrs: Mapping[str, Attribute], stage: int, width: int, build: Callable[[], nn.Module]
     ) -> Workload:
-        batch, _, size, _ = self.input_shape
-        left = -(-size // 2**stage)
-        return Workload(OpSpec(kind, attrs, (batch, width, left, left), self.precision), build)
+        return self.block(kind, attrs, width, -(-self.input_shape[2] // 2**stage), build)
 
     def terms(self) -> tuple[Term, ...]:
         fixed = [Term((), ((part.key,),)) for part in self._between]
@@ -176,14 +155,6 @@ class NasBench201(SearchSpace):
         return choices
 
 
-def published_form(architecture: Architecture) -> str:
-    """A cell as the benchmark writes it, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
-    nodes: dict[int, str] = {}
-    for (to, source), op in zip(EDGES, architecture.choices, strict=True):
-        nodes[to] = nodes.get(to, "|") + f"{op}~{source}|"
-    return "+".join(nodes.values())
-
-
 def _live_edges(path: Sequence[int]) -> list[int]:
     """Places in ``EDGES`` of what a path runs."""
     places: list[int] = np.flatnonzero(live_edges(np.array([path]) != OPS.index(NONE))[0]).tolist()
@@ -204,9 +175,7 @@ class _MixedCell(nn.Module):
         self.edges = [MixedOp([stage[op].build() if op in stage else others[op]() for op in OPS]) for _ in EDGES]
         for edge, mixed in enumerate(self.edges):
             self.add_module(str(edge), mixed)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                make_constant(module)
+        make_constant(self)
 
     def forward(self, x: Tensor, path: Path) -> Tensor:
         edges = range(len(EDGES)) if isinstance(path, Tensor) else _live_edges(path)

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl
 
+from profilers.errors import did_you_mean
 from unas_hw.errors import UnknownSpaceError
 
 
@@ -67,10 +68,9 @@ class Whole(Option):
         return f"a whole number from {self.low} to {self.high}"
 
     def read(self, text: str) -> int:
-        value = int(text)
-        if not self.low <= value <= self.high:
+        if int(text) not in range(self.low, self.high + 1):
             raise ValueError(text)
-        return value
+        return int(text)
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,8 @@ def read_options(text: str, options: Mapping[str, Option], space: str) -> tuple[
     given: dict[str, Any] = {}
     for key, value in parse_qsl(text, keep_blank_values=True):
         if key not in options:
-            near = get_close_matches(key, options)
-            known = f"{space} takes {', '.join(options)}" if options else f"{space} takes none"
-            raise UnknownSpaceError(
-                f"{space} has no option {key!r}", mend=f"did you mean {near[0]!r}?" if near else known
-            )
+            takes = f"{space} takes {', '.join(options) or 'none'}"
+            raise UnknownSpaceError(f"{space} has no option {key!r}", mend=did_you_mean(key, options, takes))
         if key in given:
             raise UnknownSpaceError(f"{key} is given twice in {space}?{text}", mend="leave one of them out")
         try:

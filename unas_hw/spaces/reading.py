@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, final
 
 import yaml
 
+from profilers.errors import did_you_mean
 from profilers.files import read_text
 from unas_hw.errors import SpaceError
 from unas_hw.spaces.options import Option
@@ -20,13 +20,9 @@ MEND = "docs/spaces.md shows the format by example"
 @final
 @dataclass(frozen=True)
 class Entry:
-    """A value of the file.
+    """A value of the file, with the file's name, its keys, such as ``layers[1].choice.out``, and its line, from 1.
 
-    Attributes:
-        file: Its name.
-        where: Its keys, such as ``layers[1].choice.out``; empty for the whole file.
-        line: From 1.
-        value: Entries by key, a list of entries, or what stands there.
+    It is entries by key, a list of entries, or what stands there.
     """
 
     file: str
@@ -74,16 +70,14 @@ class Entry:
                 raise ValueError
             return option.read(str(self.value))
         except (ValueError, OverflowError):
-            near = get_close_matches(str(self.value), getattr(option, "words", ()), n=1)
-            mend = f"did you mean {near[0]!r}?" if near else f"write {option.allowed}"
+            mend = did_you_mean(str(self.value), getattr(option, "words", ()), f"write {option.allowed}")
             raise self.error(f"{self} is not {option.allowed}", mend) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What was meant, or what there is."""
     known = tuple(known)
-    near = get_close_matches(word, known)
-    return f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known)}" if known else "leave it out"
+    return did_you_mean(word, known, f"there is {', '.join(known)}" if known else "leave it out")
 
 
 def read_yaml(path: Path) -> Entry:

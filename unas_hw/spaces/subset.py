@@ -6,7 +6,7 @@ import hashlib
 import math
 import random
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
 from typing import final
@@ -217,13 +217,7 @@ def _width(choice: str) -> int:
 
 def _groups(layer: Layer) -> dict[str, None]:
     """Names of the groups on which a layer's widths depend, in order."""
-    return dict.fromkeys(_names(layer))
-
-
-def _names(layer: Layer) -> Iterator[str]:
-    for segment in (*layer.inputs, *layer.outputs):
-        if segment.group is not None:
-            yield segment.group
+    return dict.fromkeys(each.group for each in (*layer.inputs, *layer.outputs) if each.group is not None)
 
 
 def open_subset(

@@ -33,11 +33,7 @@ class Subspace(SearchSpace):
     """A space whose decisions choose among some of their candidates; one that has a single one left has no choice.
 
     Name, shapes and the names of choices are the whole's, and so are networks: architecture files, tables and exports
-    know no difference.
-
-    Args:
-        base: The whole.
-        kept: Per decision the numbers of the choices that are left, one at least.
+    know no difference. ``kept`` are per decision the numbers of the choices that are left, one at least.
 
     Raises:
         SpaceError: If a decision has nothing left, or there are no such choices.
@@ -158,12 +154,7 @@ class Subspace(SearchSpace):
 
 @final
 class SubspaceSupernet(Supernet):
-    """The whole's supernet, run along paths of a subspace.
-
-    Args:
-        base: Without what the subspace has given up.
-        space: The subspace.
-    """
+    """The whole's supernet, without what the subspace has given up, run along paths of the subspace."""
 
     def __init__(self, base: Supernet, space: Subspace) -> None:
         super().__init__()

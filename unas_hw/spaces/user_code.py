@@ -42,6 +42,12 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
+def said_of(module: ModuleType) -> tuple[tuple[int, int, int], int]:
+    """``IMAGE_SHAPE`` and ``CLASSES`` of the user's own file; those of CIFAR-10 where it does not say them."""
+    channels, height, width = getattr(module, "IMAGE_SHAPE", (3, 32, 32))
+    return (channels, height, width), getattr(module, "CLASSES", 10)
+
+
 @contextmanager
 def blamed(path: Path) -> Iterator[None]:
     """Turns what the user's code raises into a ``SpaceError`` that names the line of the file it came from."""

@@ -11,10 +11,8 @@ from unas_hw.errors import SpaceError, UnknownSpaceError
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import FILES, SPACES
 from unas_hw.spaces.described import NAME, described, read_description
-from unas_hw.spaces.user_code import blamed, load_module
+from unas_hw.spaces.user_code import blamed, load_module, said_of
 
-IMAGE_SHAPE, CLASSES = (3, 32, 32), 10
-"""Where the file does not say ``IMAGE_SHAPE`` and ``CLASSES``."""
 SETTINGS = ("image_size", "channels", "classes", "batch", "precision")
 
 
@@ -78,13 +76,13 @@ def _programmed(
             )
         (build,) = own
     with blamed(path):
-        shape: Any = image_shape or getattr(module, "IMAGE_SHAPE", IMAGE_SHAPE)
-        channels, size, _ = shape
+        shape, usual_classes = said_of(module)
+        channels, size, _ = image_shape or shape
         space = build(
             path.stem,
             image_size=size,
             channels=channels,
-            classes=classes or getattr(module, "CLASSES", CLASSES),
+            classes=classes or usual_classes,
             batch=batch,
             precision=precision,
         )

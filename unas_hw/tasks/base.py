@@ -20,9 +20,7 @@ Frames = NDArray[np.uint8]
 class Environments(ABC):
     """N copies of an environment that play side by side; an episode that ends is followed by the next one.
 
-    Attributes:
-        frames: What they show now.
-        can_be_saved: Whether ``state`` and ``restore`` work.
+    ``frames`` are what they show now; ``can_be_saved`` says whether ``state`` and ``restore`` work.
     """
 
     frames: Frames

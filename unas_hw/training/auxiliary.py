@@ -43,9 +43,8 @@ def takes_auxiliary(network: nn.Module) -> bool:
 class WithAuxiliary(nn.Module):
     """A network and a head on its module ``auxiliary_at``: images to the logits of both.
 
-    Args:
-        network: On the CPU or elsewhere; nothing of it changes but that its module has a hook while ``attached``.
-        image: ``(1, C, H, W)``, on the device of the network.
+    Nothing of the network changes but that its module has a hook while ``attached``; the image, ``(1, C, H, W)``, is on
+    its device.
     """
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:

@@ -47,13 +47,9 @@ class Hardware:
         channels_last: bool | None = None,
         compile: bool | None = None,
     ) -> Hardware:
-        """What is asked for; what is not is on for a GPU, which it makes faster, and off for a CPU.
+        """What is asked for; what is not (None) is on for a GPU, which it makes faster, and off for a CPU.
 
-        Args:
-            device: ``cpu``, ``gpu`` or ``gpu:1``, also as ``cuda``; by default a GPU where there is one.
-            bf16: As the attribute, like the next two; None for what the device is best at.
-            channels_last: The same.
-            compile: The same.
+        The device is ``cpu``, ``gpu`` or ``gpu:1``, also as ``cuda``; by default a GPU where there is one.
 
         Raises:
             MissingDeviceError: If there is no such device.

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from unas_hw.data import Augmentation, Split, batches
 from unas_hw.errors import RunError
 from unas_hw.ops.drop_path import DropPath, set_drop_path
-from unas_hw.optimizer_state import from_tensors, to_tensors
+from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.runs import Run
 from unas_hw.training.auxiliary import WithAuxiliary, takes_auxiliary
 from unas_hw.training.average import Average
@@ -29,18 +29,11 @@ CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 def train(
     network: nn.Module, images: Split, recipe: Recipe, run: Run, folder: str, hardware: Hardware | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Trains on these images, yields metrics after each epoch, saves in a folder of the run and resumes by itself.
+    """Trains a fresh network, yields metrics after each epoch, saves in a folder of the run and resumes by itself.
 
     Equal seeds give equal weights, bit for bit on a CPU, however often training was killed. It ends with the network
-    where it was, in evaluation mode; with the averaged weights if the recipe has an average.
-
-    Args:
-        network: Freshly initialised.
-        images: All that it may see.
-        recipe: How; what the network does not take (``lacking``) is left out.
-        run: Where to save ...
-        folder: ... and in which folder there.
-        hardware: By default the device that the network is on.
+    where it was, in evaluation mode; with the averaged weights if the recipe has an average. What of the recipe the
+    network does not take (``lacking``) is left out. The hardware is by default the device that the network is on.
 
     Yields:
         ``epoch``, mean ``loss``, ``lr`` of the last step, ``seconds``.
@@ -171,13 +164,10 @@ class _Training:
         return named | to_tensors(self.optimizer, "w")
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[2:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
-
         for name, module in self._modules().items():
-            module.load_state_dict(part(name))
+            module.load_state_dict(under(tensors, name))
         if self.average:
-            self.average.load(part("e"))
+            self.average.load(under(tensors, "e"))
         from_tensors(self.optimizer, "w", tensors)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
+from profilers.errors import did_you_mean
 from unas_hw.data.augment import Augmentation
 from unas_hw.errors import RecipeError
 
@@ -89,6 +89,7 @@ _CIFAR = replace(
     _PUBLISHED, epochs=600, batch_size=128, lr=0.05, decay=3e-4, warmup=30 / 600, augmentation="crop4,flip,cutout16",
     drop_path=0.2, auxiliary=0.4,
 )  # fmt: skip
+# Without the change of hue.
 _IMAGENET = replace(_PUBLISHED, smoothing=0.1, augmentation="resizedcrop,flip,jitter0.4")
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -117,9 +118,5 @@ def find_recipe(name: str, **changes: Any) -> Recipe:
         AugmentationError: If there is no such augmentation.
     """
     if name not in RECIPES:
-        near = get_close_matches(name, RECIPES)
-        raise RecipeError(
-            f"no recipe is called {name!r}",
-            mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(RECIPES)}",
-        )
+        raise RecipeError(f"no recipe is called {name!r}", mend=did_you_mean(name, RECIPES))
     return replace(RECIPES[name], **{field: value for field, value in changes.items() if value is not None})

@@ -46,7 +46,7 @@ def retrained(
         yield Step("train", 0, recipe.epochs, f"trained without {left_out}: {architecture} has no place for that")
     images = data.train + data.valid
     for metrics in train(network, images, recipe, run, FOLDER, hardware):
-        yield Step("train", metrics["epoch"], recipe.epochs)
+        yield Step("train", metrics["epoch"], recipe.epochs, epoch=metrics)
     save_network(run, f"{FOLDER}/weights.safetensors", network)
     tested = evaluate(network, data.test, hardware.device)
     result = {

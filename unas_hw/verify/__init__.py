@@ -42,10 +42,7 @@ MOST_MOVED = 1.5
 class Check:
     """One thing that was looked at; passed while ``seen <= allowed``, so never for NaN.
 
-    Attributes:
-        name: What was looked at.
-        seen, allowed: Numbers, in the unit that the name says.
-        words: What is behind the number, such as an error of a library.
+    The numbers are in the unit that the name says; ``words`` are behind them, such as an error of a library.
     """
 
     name: str
@@ -76,8 +73,12 @@ class Verdict:
 
     checks: tuple[Check, ...]
 
-    def __bool__(self) -> bool:
+    @property
+    def passed(self) -> bool:
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.passed
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.checks)) or "FAIL  nothing was checked"
@@ -98,14 +99,9 @@ def parity(expected: Array, seen: Array, where: str, precision: str = "float32")
 
 
 def accuracy_check(right: Array, still_right: Array, precision: str) -> Check:
-    """What a shorter type costs in top-1 accuracy, of the same images before and after.
+    """What a shorter type costs in top-1 accuracy: which of the same images were right, ``(N,)``, before and after.
 
     Allowed are ``LOST_POINTS`` and two standard errors of the difference, for images that only chance decides.
-
-    Args:
-        right: ``(N,)`` booleans of the network.
-        still_right: The same of the artifact.
-        precision: Of the artifact.
     """
     difference = right.astype(float) - still_right.astype(float)
     chance = 2 * float(difference.std()) / math.sqrt(len(difference))

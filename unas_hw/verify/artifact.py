@@ -43,8 +43,12 @@ def _finder(space: SearchSpace) -> str:
     return f"unas-hw search --space {shlex.quote(space.origin)}"
 
 
-def open_run(name: str | None) -> Context:
-    """The run of that name, or the last one; raises ``RunError`` if its search has not ended."""
+def open_network(name: str | None) -> tuple[Run, SearchSpace, Architecture]:
+    """A run's space and network, without its data; the last run's by default.
+
+    Raises:
+        RunError: If its search has not ended, or its space has changed since.
+    """
     run = Run.find(name)
     if not (run.path / "architecture.json").is_file():
         raise RunError(
@@ -64,6 +68,12 @@ def open_run(name: str | None) -> Context:
             f"{space.origin} has changed since {run.path} was searched: the network is another one now",
             mend=f"bring the file back as it was, or search again: {_finder(space)}",
         )
+    return run, space, space.parse(str(run.path / "architecture.json"))
+
+
+def open_run(name: str | None) -> Context:
+    """The run of that name, or the last one; raises ``RunError`` as ``open_network``."""
+    run, space, architecture = open_network(name)
+    config = run.config
     data = load_dataset(config["dataset"], image_size=config["image_size"], seed=config["seed"])
-    architecture = space.parse(str(run.path / "architecture.json"))
     return Context(run, space, architecture, data)

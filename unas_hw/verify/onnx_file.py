@@ -30,15 +30,9 @@ _OF_THE_MACHINE = "device_discovery"
 def onnx_checks(
     path: Path, profiled: Path, *, opset: int, batches: Batches, precision: str, properties: dict[str, str]
 ) -> Iterator[Check]:
-    """Of the file by itself.
+    """Of the file by itself, and of its arithmetic beside that of ``profiled``, the same network as it is timed.
 
-    Args:
-        path: Of the file.
-        profiled: The same network as it is timed, an ONNX file too.
-        opset: That it should have.
-        batches: That it should take.
-        precision: Of its layers.
-        properties: That it should hold.
+    It should have this opset, take these batches, compute in this precision and hold these properties.
     """
     import onnx
 

@@ -38,10 +38,7 @@ Run = Callable[[Tensor], Array]
 def runner(subject: Subject, device: str | None, not_checked: list[str]) -> Iterator[Run]:
     """The artifact, loaded on the device that it is for if that runs files; else in this machine's own runtime.
 
-    Args:
-        subject: What is run.
-        device: As in ``verify``.
-        not_checked: Is told what could not be run where it should be.
+    What could not be run where it should be is added to ``not_checked``.
 
     Raises:
         ConversionError: If it does not load.

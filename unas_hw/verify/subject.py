@@ -20,13 +20,9 @@ from unas_hw.verify.artifact import Context
 
 @dataclass(frozen=True)
 class Subject:
-    """What is verified.
+    """What is verified: the artifact whose first file is ``path``, what it was meant to be, and the run it came from.
 
-    Attributes:
-        context: Of the run that it came from.
-        manifest: What it was meant to be.
-        path: Of its first file.
-        given: The network, where it is not the run's own.
+    ``given`` is the network, where it is not the run's own.
     """
 
     context: Context

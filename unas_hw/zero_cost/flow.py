@@ -59,6 +59,10 @@ class Edge:
         return [j for j, share in enumerate(self.shares) if share > 0 and not self.dropped[j]]
 
 
+Place = tuple[Edge, Tensor]
+"""An edge that is not scored yet, and the weights of its candidates, which the cells that share them have in common."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Flow:
@@ -159,10 +163,8 @@ def fresh_supernet(space: SearchSpace, seed: int) -> Supernet:
 def free_flow(space: SearchSpace, supernet: Supernet, before: Flow | None = None) -> Flow:
     """Scores all candidates of a supernet in evaluation mode; one forward and one backward pass, in double precision.
 
-    Args:
-        space: Of the supernet.
-        supernet: Its weights are read, and not changed.
-        before: Of the round before: what it dropped has weight zero and keeps its share; its alpha is tried first.
+    Its weights are read, and not changed. What the round before dropped has weight zero and keeps its share; the alpha
+    of that round is tried first.
 
     Raises:
         SpaceError: If nothing reaches the output, or weights of candidates are made of several decisions.
@@ -173,7 +175,8 @@ def free_flow(space: SearchSpace, supernet: Supernet, before: Flow | None = None
             f"nothing of an input of ones reaches the output of {space.name}'s supernet",
             mend=f"unas-hw spaces check {shlex.quote(space.origin)}, or another --method",
         )
-    edges = [_edge(place, part / flow) for place, part in zip(places, parts, strict=True)]
+    shared = zip(places, parts, strict=True)
+    edges = [replace(edge, shares=tuple((part / flow).tolist())) for (edge, _), part in shared]
     if before:
         edges = [_kept(edge, old) for edge, old in zip(edges, before.edges, strict=True)]
     return Flow(alpha=alpha, log_flow=math.log(flow), edges=tuple(edges))
@@ -181,13 +184,13 @@ def free_flow(space: SearchSpace, supernet: Supernet, before: Flow | None = None
 
 def _finite(
     space: SearchSpace, supernet: Supernet, before: Flow | None
-) -> tuple[float, list[_Place], float, list[Costs]]:
+) -> tuple[float, list[Place], float, list[Costs]]:
     """Alpha, the edges, R and ``S`` of their candidates, with the first alpha for which doubles suffice."""
     gone = {edge.name: edge.dropped for edge in before.edges} if before else {}
     alpha, tensors = before.alpha if before else 1.0, absolute(supernet)
     for _ in range(HALVINGS):
         places, flow = _pass(space, supernet, tensors, alpha, gone)
-        weights = [place.weights for place in places]
+        weights = [each for _, each in places]
         gradients = torch.autograd.grad(flow, weights, allow_unused=True) if weights else ()
         parts = [
             np.zeros(len(weight)) if each is None else (weight.detach() * each).abs().numpy()
@@ -202,28 +205,6 @@ def _finite(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """An edge before it is scored: the weights of its candidates, which the cells that share them have in common."""
-
-    name: str
-    decisions: tuple[int, ...]
-    source: int | None
-    choices: tuple[str, ...]
-    weights: Tensor
-
-
-def _edge(place: _Place, shares: Costs) -> Edge:
-    return Edge(
-        name=place.name,
-        decisions=place.decisions,
-        source=place.source,
-        choices=place.choices,
-        shares=tuple(shares.tolist()),
-        dropped=(False,) * len(place.choices),
-    )
-
-
 def _kept(edge: Edge, old: Edge) -> Edge:
     pairs = zip(edge.shares, old.shares, old.dropped, strict=True)
     return replace(edge, shares=tuple(was if gone else share for share, was, gone in pairs), dropped=old.dropped)
@@ -235,29 +216,27 @@ def _pass(
     tensors: Mapping[str, Tensor],
     alpha: float,
     gone: Mapping[str, tuple[bool, ...]],
-) -> tuple[list[_Place], Tensor]:
+) -> tuple[list[Place], Tensor]:
     """Sum of the logits, with weights of our own in every mixed operation, whatever the supernet would give it."""
     counts = [len(decision.choices) for decision in space.decisions]
     shape = len(counts), max(counts)
     path = torch.arange(1, shape[0] * shape[1] + 1, dtype=torch.float64).reshape(shape)  # no two rows are alike
     in_cells = _darts_places(supernet)
-    found: dict[tuple[tuple[int, ...], int | None], _Place] = {}
+    found: dict[tuple[tuple[int, ...], int | None], Place] = {}
 
     def swap(mixed: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         x, given = (*args, *kwargs.values())
         assert isinstance(mixed, MixedOp)
         name, decisions, source, op = in_cells.get(mixed) or _by_row(space, given, path)
-        place = found.setdefault(
-            (decisions, source),
-            _Place(
-                name=name,
-                decisions=decisions,
-                source=source,
-                choices=space.decisions[op].choices[: len(mixed.candidates)],
-                weights=_constant(alpha, gone.get(name, (False,) * len(mixed.candidates))),
-            ),
-        )
-        return (x, place.weights), {}
+        if (decisions, source) not in found:
+            choices = space.decisions[op].choices[: len(mixed.candidates)]
+            all_there = (False,) * len(choices)
+            nothing = (0.0,) * len(choices)
+            found[decisions, source] = (
+                Edge(name=name, decisions=decisions, source=source, choices=choices, shares=nothing, dropped=all_there),
+                _constant(alpha, gone.get(name, all_there)),
+            )
+        return (x, found[decisions, source][1]), {}
 
     hooks = [mixed.register_forward_pre_hook(swap, with_kwargs=True) for mixed in supernet.mixed_ops()]
     try:

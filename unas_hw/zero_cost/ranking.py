@@ -30,10 +30,8 @@ def correlations(
 ) -> dict[str, dict[str, Any]]:
     """By name of the score ``all`` and ``best``, the correlations over all networks and over the best tenth.
 
-    Args:
-        scores: ``(N,)`` each; NaN counts as worst.
-        accuracies: ``(N,)``.
-        kinds: ``(N,)``, equal for networks that are one and the same, which are drawn together; by default none are.
+    Scores and accuracies are ``(N,)``; a score of NaN counts as worst. So are ``kinds``, equal for networks that are
+    one and the same, which are drawn together; by default none are.
     """
     kinds = np.arange(len(accuracies)) if kinds is None else kinds
     best = accuracies >= np.quantile(accuracies, 1 - BEST)

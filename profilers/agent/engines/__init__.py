@@ -20,14 +20,10 @@ ENGINES: dict[str, tuple[str, ...]] = {
 
 
 def load_engine(engine: str, path: str, threads: int, precision: str, options: Sequence[str]) -> Engine:
-    """Loads an artifact.
+    """Loads an artifact for an engine of ``ENGINES``.
 
-    Args:
-        engine: Of ``ENGINES``.
-        path: Of the artifact.
-        threads: That it may use.
-        precision: As in the key of what it holds: ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int8``.
-        options: Of the runtime, as after the ``+`` of its name.
+    The precision is as in the key of what it holds: ``float32``, ``float16``, ``bfloat16``, ``tf32``, ``int8``; options
+    are those of the runtime, as after the ``+`` of its name.
     """
     module = import_module("profilers.agent.engines." + engine.replace("-", "_"))
     loaded: Engine = module.load(path, threads, precision, options)

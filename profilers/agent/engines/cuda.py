@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from statistics import median
 from typing import Any
@@ -40,6 +40,14 @@ low, and a slow GPU would seem not to wait for the host."""
 
 BURST_S = 0.02
 """Work for a meter between two looks at the clock."""
+
+
+def clock_of(options: Sequence[str]) -> str | None:
+    """The clock among the options of a runtime; None where there is none."""
+    clocks = [clock for clock in CLOCKS if clock in options]
+    if len(clocks) > 1:
+        raise RuntimeError("events and graph are two clocks: leave one of them out")
+    return clocks[0] if clocks else None
 
 
 def cuda_timer(call: Callable[[], object], details: dict[str, Any], clock: str | None = None) -> CudaTimer:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from profilers.agent.engine import Array, Engine, random_input
-from profilers.agent.engines.cuda import CLOCKS, CudaTimer, cuda_timer
+from profilers.agent.engines.cuda import CudaTimer, clock_of, cuda_timer
 from profilers.agent.engines.tensorrt_build import build_model, deserialize, library, logger, said
 from profilers.agent.engines.tensorrt_types import TYPES, inspected_types, types_of_model
 
@@ -26,22 +26,20 @@ BUILT = ".engine"
 def load(path: str, threads: int, precision: str, options: Sequence[str]) -> TensorRtEngine:
     """Builds for the GPU at hand, unless it is built; ``events`` and ``graph`` say how it is timed (``cuda_timer``)."""
     del threads
-    clocks = [clock for clock in CLOCKS if clock in options]
-    if len(clocks) > 1:
-        raise RuntimeError("events and graph are two clocks: leave one of them out")
+    clock = clock_of(options)
     require_gpu()
     trt = library()
     with open(path, "rb") as file:
         content = file.read()
     if path.endswith(BUILT):
         engine = deserialize(content)
-        return TensorRtEngine(lambda batch: engine, dict, *clocks)
+        return TensorRtEngine(lambda batch: engine, dict, clock)
     here = () if trt.__name__ == "tensorrt" else ("CURRENT",)  # which TensorRT always builds for
 
     def compiled(batch: int) -> Any:
         return deserialize(build_model(content, precision, here, (1, batch, batch), _TIMINGS, True))
 
-    return TensorRtEngine(compiled, lambda: types_of_model(content), *clocks)
+    return TensorRtEngine(compiled, lambda: types_of_model(content), clock)
 
 
 def require_gpu() -> None:

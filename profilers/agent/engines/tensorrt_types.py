@@ -12,21 +12,9 @@ from profilers.agent.engines.tensorrt_build import library, parsed
 TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64"}
 """The project's names, which are PyTorch's, of the library's."""
 
-WORDS = {
-    "fp32": "float32",
-    "float": "float32",
-    "float32": "float32",
-    "fp16": "float16",
-    "half": "float16",
-    "float16": "float16",
-    "bf16": "bfloat16",
-    "bfloat16": "bfloat16",
-    "fp8": "float8",
-    "int8": "int8",
-    "int32": "int32",
-    "int64": "int64",
-    "bool": "bool",
-}
+_SHORT = {"float32": "fp32 float", "float16": "fp16 half", "bfloat16": "bf16", "float8": "fp8"}
+WORDS = {word: name for name, words in _SHORT.items() for word in (name, *words.split())}
+WORDS.update({name: name for name in ("int8", "int32", "int64", "bool")})
 """The same, of words with which the inspector describes a tensor, which differ from version to version."""
 
 UNKNOWN = "unknown"
@@ -47,9 +35,6 @@ def parsed_types(path: str) -> dict[str, dict[str, int]]:
     A convolution or matrix product both of whose factors are dequantised from 8-bit integers counts as ``int8``,
     although floats stand before it: quantise and dequantise nodes around it are how a file asks for that, and the
     builder fuses them.
-
-    Args:
-        path: Of the file.
 
     Returns:
         How many layers of a kind there are by type: ``{"CONVOLUTION": {"float16": 52}}``. Types are named as in
@@ -84,10 +69,7 @@ def _is_from_int8(layer: Any) -> bool:
 
 
 def inspected_types(engine: Any) -> dict[str, dict[str, int]]:
-    """What an engine computes in, which needs the GPU that it is for.
-
-    Args:
-        engine: The library's.
+    """What an engine of the library computes in, which needs the GPU that it is for.
 
     Returns:
         As ``parsed_types``, where kinds of layers are those of the engine: ``{"CaskConvolution": {"int8": 20}}``. One
@@ -122,10 +104,8 @@ def _context(trt: Any, engine: Any) -> Any:
 
 def types_in(information: str) -> dict[str, dict[str, int]]:
     """As ``inspected_types``, of the inspector's JSON."""
-    for text in (
-        information,
-        re.sub(r',\s*"Metadata": ".*"(?=\s*[,}])', "", information),
-    ):  # its quotes are as they are
+    without = re.sub(r',\s*"Metadata": ".*"(?=\s*[,}])', "", information)  # whose quotes are as they are
+    for text in (information, without):
         try:
             layers = json.loads(text)["Layers"]
         except (ValueError, KeyError, TypeError):

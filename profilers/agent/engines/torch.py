@@ -21,12 +21,9 @@ def load(path: str, threads: int, precision: str, options: Sequence[str]) -> Tor
     import torch
 
     torch.set_num_threads(threads)
-    clocks = [clock for clock in cuda.CLOCKS if clock in options]
     if "cuda" in options:
-        if len(clocks) > 1:
-            raise RuntimeError("events and graph are two clocks: leave one of them out")
-        return CudaTorchEngine(path, precision, options, *clocks)
-    for name in (*clocks, precision):
+        return CudaTorchEngine(path, precision, options)
+    for name in (*options, precision):
         if name in (*cuda.CLOCKS, "tf32"):
             raise RuntimeError(f"{name} is for --device gpu")
     return TorchEngine(load_program(path, options), precision, "channels_last" in options)
@@ -87,23 +84,19 @@ class TorchEngine(Engine):
 class CudaTorchEngine(TorchEngine):
     """One module on the first GPU that is visible.
 
-    Args:
-        path: Of the program.
-        precision: ``tf32`` rounds what matrix units multiply to 19 bits; ``float32`` does not.
-        options: As in ``load``.
-        clock: As in ``cuda_timer``.
+    ``tf32`` rounds what matrix units multiply to 19 bits; ``float32`` does not. Options are as in ``load``.
     """
 
     device = "cuda"
 
-    def __init__(self, path: str, precision: str, options: Sequence[str], clock: str | None = None) -> None:
+    def __init__(self, path: str, precision: str, options: Sequence[str]) -> None:
         import torch
 
+        self.clock = cuda.clock_of(options)
         before = torch.cuda.memory_allocated()
         super().__init__(load_program(path, options, self.device), precision, "channels_last" in options)
         self.weights_bytes = torch.cuda.memory_allocated() - before
         self.precision = precision
-        self.clock = clock
         self.timed: cuda.CudaTimer | None = None
 
     def _set_precision(self) -> None:

@@ -22,7 +22,7 @@ from latency_tables.expectation import MAX_JOINT
 from unas_hw.cost_model import CHUNK, AdditiveModel, CostModel
 from unas_hw.errors import SpaceError
 from unas_hw.space import Paths
-from unas_hw.terms import Costs
+from unas_hw.terms import Costs, tied
 
 Path = tuple[int, ...]
 Tables = Mapping[tuple[int, ...], Costs]
@@ -104,7 +104,8 @@ class Knapsack:
         return map(tuple, np.concatenate(paths)[best].tolist())
 
     def _searched(self, most: float) -> Iterator[Path]:
-        groups = _groups(self.model.costs.counts, self.model.costs.tables, self.tables)
+        counts, costs = self.model.costs.counts, self.model.costs.tables
+        groups = [_group(each, counts, costs, self.tables) for each in tied(len(counts), (*costs, *self.tables))]
         if any(len(group.scores) == 0 for group in groups):
             return
         low, high = (sum(float(end(group.costs)) for group in groups) for end in (np.min, np.max))
@@ -114,7 +115,7 @@ class Knapsack:
         search = _Search(groups, limit + ROUNDING * max(abs(limit), high - low))
         for choices in search.best_first():
             self.exact &= search.exact
-            path = [0] * len(self.model.costs.counts)
+            path = [0] * len(counts)
             for group, choice in zip(groups, choices, strict=True):
                 for g, index in zip(group.decisions, group.choices[choice].tolist(), strict=True):
                     path[g] = index
@@ -136,26 +137,14 @@ class Knapsack:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Group:
-    """Decisions that costs or scores tie together.
-
-    Attributes:
-        decisions: Ascending.
-        choices: ``(J, decisions)``: combinations of their choices that are allowed.
-        costs, scores: ``(J,)`` of each.
+    """Decisions, ascending, that costs or scores tie together: ``(J, decisions)`` combinations of their choices that
+    are allowed, with the cost and the score ``(J,)`` of each.
     """
 
     decisions: tuple[int, ...]
     choices: Paths
     costs: Costs
     scores: Costs
-
-
-def _groups(counts: Sequence[int], costs: Tables, scores: Tables) -> list[_Group]:
-    tied = [{g} for g in range(len(counts))]
-    for decisions in (*costs, *scores):
-        joined = [each for each in tied if not each.isdisjoint(decisions)]
-        tied = [each for each in tied if each not in joined] + [set().union(*joined)]
-    return [_group(tuple(sorted(each)), counts, costs, scores) for each in sorted(tied, key=min)]
 
 
 def _group(decisions: tuple[int, ...], counts: Sequence[int], costs: Tables, scores: Tables) -> _Group:

@@ -35,13 +35,8 @@ def rounds(
 ) -> Iterator[Flow]:
     """Scores, round by round; those of the last one count.
 
-    Args:
-        space: What is scored.
-        model: Prices its networks.
-        most: The budget, in the model's unit: a network within it always remains.
-        config: Whether there is more than one round.
-        seed: Of the supernet's weights.
-        before: What an earlier call gave until it was stopped.
+    A network that costs at most ``most``, in the model's unit, always remains. ``before`` is what an earlier call gave
+    until it was stopped.
     """
     flow = before[-1] if before else None
     if flow is not None and (not config.iterative or (flow := _dropped(flow, model, most, config.keep)) == before[-1]):

@@ -88,7 +88,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
                         **_as_line(child), "seconds": seconds}  # fmt: skip
                 lines[prepared.space.running(path)] = line
                 run.append(CHILDREN, line)
-                yield Step("children", min(len(lines), config.children), config.children)
+                yield Step("children", min(len(lines), config.children), config.children, measured=(line,))
             known = [_child(lines[prepared.space.running(path)]) for path in batch.paths]
             search.learn(batch, known)
             _draw(prepared, search, prices)

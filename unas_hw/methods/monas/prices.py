@@ -27,12 +27,7 @@ WINDOW_S = 1.0
 
 @final
 class Prices:
-    """What children cost, by the table and by arithmetic.
-
-    Attributes:
-        cost: What stands beside the accuracy.
-        range: Of it, in the space.
-    """
+    """What children cost, by the table and by arithmetic; ``cost`` stands beside the accuracy, with its range."""
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared

@@ -49,13 +49,7 @@ class Child:
 
 @dataclass(frozen=True)
 class Bound:
-    """Something that a child may not exceed.
-
-    Attributes:
-        value: What it has of it.
-        limit: What it may have.
-        highest: What the network of the space has that has most of it.
-    """
+    """Something of which a child may not have more than the limit; no network of the space exceeds ``highest``."""
 
     value: Callable[[Child], float]
     limit: float

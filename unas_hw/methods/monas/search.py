@@ -32,12 +32,7 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Batch:
-    """Networks that the controller asks for.
-
-    Attributes:
-        paths: Their choices.
-        weights: a of each.
-    """
+    """Networks that the controller asks for, by their choices, and the weight a of each."""
 
     paths: tuple[Path, ...]
     weights: Tensor
@@ -48,14 +43,7 @@ class MonasSearch:
     """The state of one search: the controller, and what is known.
 
     ``propose`` gives the same batch until ``learn`` was told of all of it: everything random follows from the seed and
-    the number of the batch.
-
-    Args:
-        space: What is searched.
-        reward: Of a child.
-        config: Settings.
-        seed: Of everything random.
-        run: Keeps a checkpoint after every batch; None keeps none.
+    the number of the batch. A run keeps a checkpoint after every batch.
 
     Attributes:
         batches: How many the controller has learnt from.
@@ -84,11 +72,7 @@ class MonasSearch:
         return len(self.known) >= self.config.children or self.stalled >= STALLED
 
     def resume(self, children: Sequence[tuple[int, Child]]) -> None:
-        """Goes back to the last checkpoint, if there is one.
-
-        Args:
-            children: All that were ever finished, with the number of the batch that first asked for each.
-        """
+        """Goes back to the last checkpoint, with all children that were ever finished, each with its batch."""
         saved = self.run.load_tensors(CHECKPOINT) if self.run else None
         if saved is None:
             return
@@ -137,12 +121,7 @@ class MonasSearch:
         return Batch(tuple(tuple(drawn[row].tolist()) for row in chosen.values()), weights[list(chosen)])
 
     def learn(self, batch: Batch, children: Sequence[Child]) -> None:
-        """Teaches the controller what the networks of the last proposal are worth, and saves.
-
-        Args:
-            batch: Of ``propose``.
-            children: One for each of its networks.
-        """
+        """Teaches the controller what the networks of the last proposal are worth, one child for each, and saves."""
         self.stalled = 0 if self._take(children) else self.stalled + 1
         if batch.paths:
             condition = batch.weights[:, None] if self.swept else None

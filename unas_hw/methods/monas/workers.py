@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Self, final
 
 from unas_hw.errors import ChildError
@@ -40,7 +39,7 @@ class Workers(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -59,11 +58,6 @@ class LocalWorkers(Workers):
             self._idle.put(None)
         self._lock, self._closed = threading.Lock(), False
         self._processes: list[subprocess.Popen[str]] = []
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the workers that live."""
-        return [process.pid for process in self._processes if process.poll() is None]
 
     def train(self, children: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
         futures = {self._threads.submit(self._train, child): number for number, child in enumerate(children)}

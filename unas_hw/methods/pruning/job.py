@@ -90,7 +90,7 @@ def _searched(
     )
     search.resume()
     for metrics in search.steps():
-        yield Step("prune", metrics["epoch"], settings.config.epochs)
+        yield Step("prune", metrics["epoch"], settings.config.epochs, epoch=metrics)
     found, measured = yield from select(whole, search.theta.values, rule, run)
     network, valid_accuracy = yield from _network(settings, whole, data, search, run, found)
     save_network(run, "weights.safetensors", network)
@@ -114,6 +114,6 @@ def _network(
         recalibrate(network, data.train)
     recipe = Recipe(epochs=config.finetune_epochs, lr=2e-3, seed=config.seed)
     for metrics in train(network, data.train, recipe, run, "finetune", hardware):
-        yield Step("fine-tune", metrics["epoch"], recipe.epochs)
+        yield Step("fine-tune", metrics["epoch"], recipe.epochs, epoch=metrics)
     with hardware.holding(network):
         return network, accuracy(network, data.valid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from latency_tables.coverage import profiler_of
 from profilers.timing import TimingRule
@@ -40,6 +40,14 @@ class Found:
     predicted: Mapping[str, float]
     reading: Reading
     needs: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "architecture": str(self.architecture),
+            "predicted_ms": self.predicted.get(LATENCY),
+            "latency_ms": self.reading.judged_ms,
+        }
 
     def excess(self, limits: Mapping[str, float]) -> float:
         """What it needs of the limit that it exceeds most; at most 1 where it keeps them all."""
@@ -79,7 +87,7 @@ def select(whole: Whole, theta: Masks, rule: TimingRule, run: Run) -> Job[tuple[
                 break
             found = _measured(whole, masks, meter, enough_for(rule, budget))
             seen.append(found)
-            yield Step("measure", number + 1, ROUNDS, str(found))
+            yield Step("measure", number + 1, ROUNDS, str(found), measured=(found.to_json(),))
             kept = found.excess(limits) <= 1
             least = {name: USED * aim.limit * corrections[name] for name, aim in zip(limits, aims, strict=True)}
             if kept and all(found.needs[name] >= least[name] for name in limits):

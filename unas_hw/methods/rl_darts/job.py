@@ -53,7 +53,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     for told in found.updates():
         run.save_tensors(CHECKPOINT, *found.state())
         run.append(METRICS, told)
-        yield Step("play", told["steps"], config.steps, note(told))
+        yield Step("play", told["steps"], config.steps, note(told), told)
     environments.close()
     log_probs = [each.detach().cpu() for each in found.log_probs()]
 

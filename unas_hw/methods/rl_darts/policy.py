@@ -50,7 +50,7 @@ def trained(
         tensors |= {f"actor.{name}": each for name, each in policy.state_dict().items()}
         run.save_tensors(f"{folder}/checkpoint.safetensors", tensors, scalars)
         run.append(f"{folder}/metrics.jsonl", told)
-        yield Step("play", told["steps"], config.steps, note(told))
+        yield Step("play", told["steps"], config.steps, note(told), told)
     environments.close()
     policy.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return run.lines(f"{folder}/metrics.jsonl")

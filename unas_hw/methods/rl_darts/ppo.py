@@ -40,13 +40,9 @@ class Actor(Protocol):
 class Ppo:
     """One training, which can be stopped after any update and go on bit for bit.
 
-    Args:
-        actor: With its weights, on the CPU or a GPU.
-        optimizer: Of all that learns; its learning rates are those of the begin.
-        environments: That it plays in.
-        config: Hyper-parameters.
-        seed: Of actions and of the order of minibatches.
-        penalty: Is added to the loss of every minibatch, such as one on what the actor would cost.
+    The actor has its weights, on the CPU or a GPU; learning rates of the optimizer are those of the begin; the seed is
+    of actions and of the order of minibatches. A penalty is added to the loss of every minibatch, such as one on what
+    the actor would cost.
     """
 
     def __init__(

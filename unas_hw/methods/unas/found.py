@@ -20,6 +20,6 @@ def fine_tuned(unas: UnasSearch, path: Path, run: Run) -> Job[tuple[nn.Module, f
         recalibrate(network, unas.data.train)
     recipe = Recipe(epochs=unas.config.finetune_epochs, lr=2e-3, seed=unas.config.seed)
     for metrics in train(network, unas.data.train, recipe, run, "finetune", unas.hardware):
-        yield Step("fine-tune", metrics["epoch"], recipe.epochs)
+        yield Step("fine-tune", metrics["epoch"], recipe.epochs, epoch=metrics)
     with unas.hardware.holding(network):
         return network, accuracy(network, unas.data.valid)

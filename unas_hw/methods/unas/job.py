@@ -15,9 +15,9 @@ from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.memory_fit import fit_memory, told_mode
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.progress import Job, Step
-from unas_hw.search.prepared import Prepared, meter_of
+from unas_hw.search.prepared import Prepared, meter_of, reported
 from unas_hw.search.result import finish
-from unas_hw.search.selection import Selection, select
+from unas_hw.search.selection import select
 from unas_hw.search.settings import SearchSettings
 
 COLLAPSED = 0.7
@@ -74,8 +74,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         with StepPeak(unas.hardware.device) if settings.memory_budget else nullcontext() as peak:
             yield from steps(unas)
             peak_bytes = peak.bytes() if peak else None
-        selection = Selection()
-        for selection in select(
+        rounds = select(
             unas.distribution,
             model,
             meter,
@@ -84,8 +83,8 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
             enough_for(prepared.rule, budget),
             prepared.headroom(meter),
             prepared.fits if prepared.constraints else None,
-        ):
-            yield Step("measure candidates", len(selection.readings), len(selection.readings))
+        )
+        selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest
     network, valid_accuracy = yield from fine_tuned(unas, path, run)
     return finish(prepared, selection, network, valid_accuracy=valid_accuracy, more={"peak_bytes": peak_bytes})
@@ -95,7 +94,9 @@ def steps(unas: UnasSearch) -> Job[None]:
     """All steps from where the search was."""
     unas.resume()
     for progress in unas.steps():
-        yield Step(progress.stage, progress.step, progress.steps, _note(progress.metrics) if progress.metrics else "")
+        metrics = progress.metrics
+        note = _note(metrics) if metrics else ""
+        yield Step(progress.stage, progress.step, progress.steps, note, metrics or None)
 
 
 def _note(metrics: dict[str, Any]) -> str:

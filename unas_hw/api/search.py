@@ -1,0 +1,164 @@
+"""Search and prune: from a budget to a network that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latency_tables.home import Target
+from profilers.timing import timing_rule
+from unas_hw.api.found import Found
+from unas_hw.api.running import Callback, follow
+from unas_hw.api.tables import Table, target_of
+from unas_hw.api.told import shared_out
+from unas_hw.budget import Budget
+from unas_hw.jobs.search import search as searched
+from unas_hw.methods.pruning.config import PruneConfig, PruneSettings
+from unas_hw.methods.pruning.job import prune as pruned
+from unas_hw.methods.settings import settings_of
+from unas_hw.space import SearchSpace
+from unas_hw.spaces import SPACES, find_space
+from unas_hw.training import Hardware
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def search(
+    table: Table | str | Path | None = None,
+    *,
+    budget: Budget | str | None = None,
+    space: str | SearchSpace | None = None,
+    dataset: str | Path | None = None,
+    method: str = "unas",
+    seed: int = 0,
+    rounds: int | None = None,
+    resume: bool = True,
+    callbacks: Iterable[Callback] = (),
+    progress: bool | None = None,
+    **settings: Any,
+) -> Found:
+    """Finds a network whose own measured latency meets the budget.
+
+    Stopped, by an interrupt or by a callback, the same call goes on where it was; finished, it returns what was found.
+
+    Args:
+        table: Of the device: an object, a path, or the beginning of a name; by default the last that was profiled and
+            has the operations, and this CPU is profiled first if there is none.
+        budget: ``80ms``, ``80ms@p90``, ``50%`` of the way from the fastest to the slowest network, or an object.
+            Freenas, monas, radars and tasks need none.
+        space: Its name, with options or without, or the path of your own; by default that of the table, if it is given
+            as an object, or else what suits the images.
+        dataset: ``digits``, the path of an ``.npz``, or a task such as ``minatar:breakout``.
+        method: ``unas``, ``darts``, ``snas``, ``gdas``, ``reinforce``, ``proxylessnas``, ``fbnet``, ``freenas``,
+            ``monas`` or ``radars``.
+        seed: Of everything random.
+        rounds: Samples of each network at most; more on noisy machines.
+        resume: False begins a run folder of its own, numbered, whatever there is.
+        callbacks: What is told of it.
+        progress: Whether there is a bar; by default in a terminal and in a notebook.
+        settings: Every other option of ``unas-hw search`` by its name, such as ``epochs``, ``params_budget``,
+            ``train_on`` or ``run``.
+
+    Returns:
+        What was found. Where no network can meet the budget, ``feasible`` is false, and ``architecture`` None.
+
+    Raises:
+        ConfigurationError: If there is no such setting; the nearest is named.
+        UnasError: If what was asked for cannot be read or cannot be done.
+    """
+    if isinstance(table, Table):
+        space = space or (None if table.latencies.is_published else table.space.origin)
+    if isinstance(budget, Budget):
+        settings.setdefault("confidence", budget.confidence)
+    told = settings_of(
+        table=_text(table.path if isinstance(table, Table) else table),
+        budget=_text(budget),
+        space=space.origin if isinstance(space, SearchSpace) else space,
+        dataset=_text(dataset),
+        method=method,
+        seed=seed,
+        fresh=not resume,
+        **settings,
+    )
+    return follow(searched(told, timing_rule(rounds)), Found, callbacks, progress)
+
+
+def _text(value: Budget | str | Path | None) -> str | None:
+    if isinstance(value, Budget):
+        return value.text
+    return None if value is None else str(value)
+
+
+def prune(
+    network: str | Path,
+    *,
+    budget: Budget | str | None = None,
+    macs_budget: str | None = None,
+    params_budget: str | None = None,
+    table: Table | str | Path | None = None,
+    train_on: str | None = None,
+    bf16: bool | None = None,
+    rounds: int | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool | None = None,
+    **settings: Any,
+) -> Found:
+    """Finds the channels and blocks of your own network to keep within a budget: the network gets smaller.
+
+    Args:
+        network: ``package.module:factory``, ``my_net.py`` (its function ``build``) or ``my_net.py:factory``.
+        budget: Of the latency: ``80ms``, ``80ms@p90``, or ``50%`` of what the whole network takes.
+        macs_budget: ``20M`` multiply-accumulates an image, or ``50%`` of the whole network's.
+        params_budget: ``100k`` learned numbers, or ``50%`` of the whole network's.
+        table: By default the one for this network, made where there is none.
+        train_on: ``cpu``, ``gpu`` or ``gpu:1``; by default a GPU where there is one.
+        bf16: Whether products are in bfloat16; by default on a GPU.
+        rounds: Samples of each network at most.
+        callbacks: What is told of it.
+        progress: Whether there is a bar; by default in a terminal and in a notebook.
+        settings: Fields of ``PruneSettings``, ``PruneConfig`` and ``Target``, such as ``dataset``, ``epochs``, ``seed``
+            and ``device``.
+
+    Returns:
+        What was found. Where no sub-network can meet the budget, ``feasible`` is false, and ``architecture`` None.
+
+    Raises:
+        BudgetError: If there is no budget, or one cannot be read.
+        PruningError: If the network cannot be pruned.
+    """
+    config, target, others = shared_out(settings, PruneConfig, Target, PruneSettings)
+    if isinstance(budget, Budget):
+        others.setdefault("confidence", budget.confidence)
+    limits = {"macs": macs_budget, "params": params_budget}
+    told = PruneSettings(
+        network=str(network),
+        budget=_text(budget),
+        limits={name: text for name, text in limits.items() if text is not None},
+        table=_text(table.path if isinstance(table, Table) else table),
+        target=target_of(**target),
+        config=PruneConfig(**config),
+        hardware=Hardware.choose(train_on, bf16),
+        **others,
+    )
+    return follow(pruned(told, timing_rule(rounds)), Found, callbacks, progress)
+
+
+def spaces() -> pd.DataFrame:
+    """The search spaces that there are, by name: what they are, how many networks, for which images, which options."""
+    import pandas as pd
+
+    rows = {
+        name: {
+            "summary": listing.summary,
+            "networks": space.size,
+            "decisions": len(space.decisions),
+            "input_shape": space.input_shape,
+            "classes": space.classes,
+            "options": ", ".join(listing.options),
+        }
+        for name, listing in SPACES.items()
+        for space in [find_space(name)]
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
