@@ -21,7 +21,7 @@ UnasError
 
 from __future__ import annotations
 
-from profilers.errors import UnasError
+from profilers.errors import UnasError as UnasError
 
 
 class UnknownSpaceError(UnasError, LookupError):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import unas_hw
-from unas_hw.progress import Step
+from unas_hw.progress import Job, Step
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -42,7 +42,7 @@ def test_all_names_are_there_and_listed_once() -> None:
     shown = fresh("from unas_hw import *; print(*sorted(name for name in dir() if not name.startswith('_')))")
     assert shown.split() == sorted(unas_hw.__all__)
     with pytest.raises(AttributeError, match="no attribute 'serch'"):
-        _ = unas_hw.serch  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        _ = unas_hw.serch  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_function_stays_one_where_a_room_of_its_name_is_imported() -> None:
@@ -81,14 +81,14 @@ def test_spaces_are_a_table() -> None:
 def test_no_bar_is_shown_where_nobody_looks_on(capfd: pytest.CaptureFixture[str]) -> None:
     from unas_hw.api.running import follow
 
-    def job() -> object:
+    def job() -> Job[int]:
         yield Step("stage", 1, 2, "a note")
         return 7
 
-    assert follow(job(), str) == "7"  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert follow(job(), str) == "7"
     assert capfd.readouterr() == ("", "")
-    assert follow(job(), str, progress=False) == "7"  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert follow(job(), str, progress=False) == "7"
     assert capfd.readouterr() == ("", "")
-    assert follow(job(), str, progress=True) == "7"  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert follow(job(), str, progress=True) == "7"
     seen = capfd.readouterr()
     assert seen.out == "" and "a note" in seen.err and "stage ..." in seen.err
