@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from profilers.errors import MissingDependencyError, MissingDeviceError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
+    from profilers.devices.book import Booked
     from profilers.profiler import Profiler
     from profilers.runtimes.base import Runtime
 
@@ -124,7 +125,7 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
         return _profiler("gpu:GpuProfiler", device, runtime, threads)
     booked = _import("profilers.devices.book:read_book")()
     if device in booked:
-        return _profiler("book:open_booked", booked[device], runtime, threads)
+        return _open_booked(booked[device], runtime, threads)
     added = added_devices()
     if scheme in added:
         theirs: Profiler = added[scheme].load()(rest, threads)
@@ -136,6 +137,16 @@ def open_profiler(device: str = "cpu", *, runtime: str | None = None, threads: i
 def _profiler(target: str, *arguments: Any) -> Profiler:
     opened: Profiler = _import(f"profilers.devices.{target}")(*arguments)
     return opened
+
+
+def _open_booked(entry: Booked, runtime: str | None, threads: int) -> Profiler:
+    """A device of the book, under its name: with that it is opened again."""
+    if entry.adb is not None:
+        profiler = _profiler("android:AndroidProfiler", entry.adb, runtime, threads, entry)
+    else:
+        profiler = open_profiler(entry.address, runtime=runtime, threads=threads)
+    profiler.device, profiler.power_command = entry.name, entry.power_command
+    return profiler
 
 
 def added_devices() -> dict[str, metadata.EntryPoint]:

@@ -23,6 +23,7 @@ from latency_tables.expectation import (
     joint_distribution,
     latency_distribution,
 )
+from unas_hw.extremes import extreme
 from unas_hw.space import Mask, Paths, SearchSpace
 from unas_hw.terms import Costs, TermCosts
 
@@ -99,7 +100,7 @@ class CostModel(ABC):
             costs, usable = self._everything
             number = np.where(usable, sign * costs.numpy(), np.inf).argmin()
             return tuple(self._paths(np.array([number]))[0].tolist())
-        return self.space.extreme(self.costs, sign)
+        return extreme(self.space, self.costs, sign)
 
     @cached_property
     def _ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from profilers.errors import UnasError
+from profilers.errors import UnasError as UnasError  # of this module too
 
 
 class UnknownSpaceError(UnasError, LookupError):

@@ -14,6 +14,7 @@ from profilers.profiler import Profiler
 from profilers.timing import TimingRule, samples_needed, upper_bound_ms
 from profilers.workload import Workload
 from unas_hw.budget import CONFIDENCE, Budget
+from unas_hw.extremes import spread
 from unas_hw.latency_model import LatencyModel
 from unas_hw.runs import Run
 from unas_hw.space import Architecture, SearchSpace
@@ -194,4 +195,4 @@ def anchor_architectures(space: SearchSpace) -> tuple[Architecture, ...]:
     """Smallest, largest and three between."""
     import random
 
-    return space.spread(ANCHORS, random.Random(ANCHOR_SEED))
+    return spread(space, ANCHORS, random.Random(ANCHOR_SEED))

@@ -31,6 +31,7 @@ from unas_hw.export import FORMATS, Options
 from unas_hw.export.batches import Batches
 from unas_hw.export.manifest import loadable
 from unas_hw.export.tensorrt import precision_faults
+from unas_hw.extremes import spread
 from unas_hw.network import load_network, save_network
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def _trained(space: SearchSpace, data: Dataset, images: int, epochs: int, folder: Path) -> nn.Module:
-    architecture = space.spread(3, random.Random(0))[-1]
+    architecture = spread(space, 3, random.Random(0))[-1]
     run = Run.begin(folder, {"architecture": str(architecture), "images": images, "epochs": epochs})
     run.write_json("architecture.json", {"space": space.name, "choices": list(architecture.choices)})
     if not (folder / "weights.safetensors").exists():

@@ -28,6 +28,7 @@ from profilers.profiler import Profiler, measurements
 from profilers.registry import open_profiler
 from profilers.timing import Floats, TimingRule
 from profilers.workload import Workload
+from unas_hw.extremes import spread
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
@@ -41,7 +42,7 @@ def networks(spaces: Sequence[SearchSpace], count: int, seed: int, seen: set[str
     chosen: list[Workload] = []
     for number, space in enumerate(spaces):
         wanted = count // len(spaces) + (number < count % len(spaces))
-        drawn = (space.workload(each) for each in space.spread(wanted + len(seen), random.Random(seed)))
+        drawn = (space.workload(each) for each in spread(space, wanted + len(seen), random.Random(seed)))
         fresh = [workload for workload in drawn if workload.key not in seen]
         chosen += fresh[:: max(1, len(fresh) // wanted)][:wanted]
     seen.update(workload.key for workload in chosen)

@@ -12,14 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from profilers.errors import DeviceNameError, FileError, UnknownNameError
 from profilers.files import read_text, write_atomic
 from profilers.home import home
-
-if TYPE_CHECKING:
-    from profilers.profiler import Profiler
 
 TOOL_FIELDS = {"litert": "litert_benchmark", "ncnn": "ncnn_benchmark", "onnxruntime": "onnxruntime_benchmark"}
 """By the name of the runtime, in the order in which one is chosen where none is named."""
@@ -134,22 +131,6 @@ def remove(name: str) -> Booked:
 def find_serial(serial: str) -> Booked | None:
     """The first device of that serial number."""
     return next((entry for entry in read_book().values() if entry.adb == serial), None)
-
-
-def open_booked(entry: Booked, runtime: str | None, threads: int) -> Profiler:
-    """Its profiler, under its name: with that it is opened again."""
-    from profilers.registry import open_profiler
-
-    profiler: Profiler
-    if entry.adb is not None:
-        from profilers.devices.android import AndroidProfiler
-
-        profiler = AndroidProfiler(entry.adb, runtime, threads, entry)
-    else:
-        profiler = open_profiler(entry.address, runtime=runtime, threads=threads)
-    profiler.device = entry.name
-    profiler.power_command = entry.power_command
-    return profiler
 
 
 def _write(book: Mapping[str, Booked]) -> None:

@@ -137,8 +137,9 @@ def to_repair(npz: Path, small_table_path: Path, rule: TimingRule, tmp_path_fact
     """A folder in which a network was searched."""
     folder = tmp_path_factory.mktemp("to_repair")
     unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24)
-    limits = {"params": "10M"}
-    told = SearchSettings(budget="80%", dataset=str(npz), table=small_table_path, run="one", unas=unas, limits=limits)
+    told = SearchSettings(
+        budget="80%", dataset=str(npz), table=small_table_path, run="one", config=unas, params_budget="10M"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         finish(search(told, rule))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import unas_hw
-from unas_hw.progress import Step
+from unas_hw.progress import Job, Step
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -81,14 +81,14 @@ def test_spaces_are_a_table() -> None:
 def test_no_bar_is_shown_where_nobody_looks_on(capfd: pytest.CaptureFixture[str]) -> None:
     from unas_hw.api.running import follow
 
-    def job() -> object:
+    def job() -> Job[int]:
         yield Step("stage", 1, 2, "a note")
         return 7
 
-    assert follow(job(), str) == "7"  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert follow(job(), str) == "7"
     assert capfd.readouterr() == ("", "")
-    assert follow(job(), str, progress=False) == "7"  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert follow(job(), str, progress=False) == "7"
     assert capfd.readouterr() == ("", "")
-    assert follow(job(), str, progress=True) == "7"  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert follow(job(), str, progress=True) == "7"
     seen = capfd.readouterr()
     assert seen.out == "" and "a note" in seen.err and "stage ..." in seen.err

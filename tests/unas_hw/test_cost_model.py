@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tests.unas_hw.made_up import COUNTS, EVERYTHING, MadeUpSpace, PickySpace
-from unas_hw import cost_model
-from unas_hw import space as space_module
+from unas_hw import cost_model, extremes
 from unas_hw.cost_model import AdditiveModel
+from unas_hw.extremes import spread
 from unas_hw.spaces.chain import ChainSpace
 
 CONSTANT = 0.25
@@ -139,7 +139,7 @@ def test_half_of_the_usable_networks_cost_less_than_the_median(unusable: bool) -
 
 def test_where_all_of_the_best_are_unusable_the_extremes_are_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost_model, "MAX_JOINT", 0)
-    monkeypatch.setattr(space_module, "NEAREST", 0)
+    monkeypatch.setattr(extremes, "NEAREST", 0)
     model = _model(unusable=True)
     low, high = model.range
     assert model.space.is_usable(model.smallest) and model.space.is_usable(model.largest)
@@ -186,7 +186,7 @@ def test_drawn_and_spread_networks_are_usable_and_reach_from_end_to_end() -> Non
     macs = AdditiveModel(
         space, {each.key: each.cost.macs for each in space.workloads()}.__getitem__, name="macs", unit=""
     )
-    chosen = [space.indices(each) for each in space.spread(20, random.Random(0))]
+    chosen = [space.indices(each) for each in spread(space, 20, random.Random(0))]
     assert len(set(chosen)) == 20 and all(map(space.is_usable, chosen))
     assert [macs.value(path) for path in chosen[:2]] == pytest.approx(macs.range)
     assert all(space.is_usable(space.indices(space.draw(random.Random(seed)))) for seed in range(20))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from profilers.runtimes.onnx_edit import INPUT
 from profilers.runtimes.onnx_file import write_onnx
 from tests.unas_hw.darts_by_hand import by_hand
+from unas_hw.extremes import spread
 from unas_hw.network import inherit, recalibrate
 from unas_hw.ops.darts import LISTS, OPS
 from unas_hw.ops.darts_cell import Cell, live_layers
@@ -337,7 +338,7 @@ def test_duplicate_edges_are_inner_products_of_outer_products(small: DartsSpace)
 
 
 def test_a_spread_is_usable_and_reaches_from_the_smallest_network_to_the_largest(small: DartsSpace) -> None:
-    found = small.spread(8, random.Random(0))
+    found = spread(small, 8, random.Random(0))
     macs = [small.workload(each).cost.macs for each in found]
     assert len(set(found)) == 8
     assert all(small.is_usable(small.indices(each)) for each in found)

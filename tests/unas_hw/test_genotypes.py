@@ -11,6 +11,7 @@ import pytest
 
 from tests.unas_hw.darts_by_hand import by_hand
 from unas_hw.errors import ArchitectureError
+from unas_hw.extremes import spread
 from unas_hw.jobs.predict import predict_network
 from unas_hw.progress import finish
 from unas_hw.spaces import find_space
@@ -82,7 +83,7 @@ def test_choices_are_the_input_and_the_operation_of_each_edge() -> None:
 
 def test_architectures_of_the_space_are_written_and_read_again() -> None:
     space = _space()
-    for architecture in space.spread(6, random.Random(0)):
+    for architecture in spread(space, 6, random.Random(0)):
         assert space.parse(str(genotype_of(architecture))) == architecture
         assert space.parse(json.dumps(genotype_of(architecture).to_json())) == architecture
 

@@ -19,6 +19,7 @@ from profilers.runtimes.onnx_edit import INPUT
 from profilers.runtimes.onnx_file import write_onnx
 from unas_hw.data import Dataset
 from unas_hw.errors import ArchitectureError
+from unas_hw.extremes import spread
 from unas_hw.network import inherit
 from unas_hw.ops.nas_bench_201 import EDGES, Cell
 from unas_hw.space import Architecture
@@ -163,7 +164,7 @@ def test_drawn_networks_are_usable(published: NasBench201) -> None:
 
 
 def test_a_spread_reaches_from_the_smallest_usable_network_to_the_largest(small: NasBench201) -> None:
-    found = [small.indices(each) for each in small.spread(40, random.Random(0))]
+    found = [small.indices(each) for each in spread(small, 40, random.Random(0))]
     assert found[0] == (0, 0, 0, 1, 0, 0)  # nothing but the input
     assert found[1] == (3,) * 6
     assert all(map(_crossed, found))

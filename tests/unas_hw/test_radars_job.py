@@ -19,17 +19,18 @@ from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.search import search
 from unas_hw.memory import CLEAR, Mode, StepCost
 from unas_hw.methods.radars import job as jobs_radars
-from unas_hw.methods.radars.job import STEPS, SUBSPACE
+from unas_hw.methods.radars.config import RadarsConfig
+from unas_hw.methods.radars.job import STEPS
 from unas_hw.methods.radars.pruners import DRAWS
-from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL, RadarsConfig
-from unas_hw.methods.registry import configured
+from unas_hw.methods.radars.search import CHECKPOINT, JOURNAL
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.search import CHECKPOINT as UNAS_CHECKPOINT
 from unas_hw.network import load_network
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Step, finish
 from unas_hw.repair.job import searched
 from unas_hw.runs import Run
+from unas_hw.search.run_folder import CHECKPOINT as UNAS_CHECKPOINT
+from unas_hw.search.run_folder import SUBSPACE
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces.subspace import Subspace, SubspaceSupernet
@@ -65,8 +66,8 @@ def settings(npz: Path, tiny_table_path: Path) -> SearchSettings:
         space=TINY_SPACE,
         table=tiny_table_path,
         run="one",
-        unas=configured("radars", TINY),
-        radars=PRUNING,
+        ending=TINY,
+        config=PRUNING,
         memory_budget="8GB",
     )
 
@@ -138,7 +139,7 @@ def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(whole: list
 
 @pytest.mark.usefixtures("_small_machine")
 def test_the_other_reading_keeps_the_bound_too(settings: SearchSettings, rule: TimingRule) -> None:
-    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, reading="subspaces"))
+    told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, reading="subspaces"))
     _keeps_the_bound([step.note for step in search(told, rule)])
 
 
@@ -170,7 +171,7 @@ def _kill(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], b
 def test_unas_begins_with_what_the_pruning_learnt_where_it_is_told_to(
     settings: SearchSettings, rule: TimingRule, warm: bool
 ) -> None:
-    told = replace(settings, memory_budget=BOUND, radars=replace(PRUNING, warm_start=warm))
+    told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, warm_start=warm))
     _kill(told, rule, lambda step: step.stage == "warm-up")
     run = Run.find("one")
     saved = run.load_tensors(UNAS_CHECKPOINT)

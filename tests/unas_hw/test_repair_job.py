@@ -1,4 +1,5 @@
-"""A file that misses its budget is repaired: the table's scale is learnt and neighbours are measured until one keeps it.
+"""A file that misses its budget is repaired: the table's scale is learnt, and neighbours are measured until
+one keeps it.
 A kill at any moment loses no measurements.
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from unas_hw.errors import ArchitectureError
+from unas_hw.extremes import spread
 from unas_hw.space import Architecture
 from unas_hw.spaces.chain import ChainSpace
 
@@ -118,14 +119,14 @@ def _macs(space: ChainSpace, architecture: Architecture) -> int:
 
 
 def test_a_spread_begins_with_the_smallest_and_the_largest_network(space: ChainSpace) -> None:
-    smallest, largest = space.spread(12, random.Random(0))[:2]
+    smallest, largest = spread(space, 12, random.Random(0))[:2]
     everything = [space.architecture([a, b, c]) for a in range(6) for b in range(7) for c in range(6)]
     macs = [_macs(space, each) for each in everything]
     assert (_macs(space, smallest), _macs(space, largest)) == (min(macs), max(macs))
 
 
 def test_a_spread_covers_the_sizes_between_evenly(space: ChainSpace) -> None:
-    found = space.spread(60, random.Random(0))
+    found = spread(space, 60, random.Random(0))
     low, high = _macs(space, found[0]), _macs(space, found[1])
     shares = [(_macs(space, each) - low) / (high - low) for each in found]
     for quarter in range(4):  # uniform draws leave the outer quarters almost empty
@@ -133,13 +134,13 @@ def test_a_spread_covers_the_sizes_between_evenly(space: ChainSpace) -> None:
 
 
 def test_a_spread_has_no_network_twice_and_follows_from_its_seed(space: ChainSpace) -> None:
-    found = space.spread(40, random.Random(7))
+    found = spread(space, 40, random.Random(7))
     assert len(set(found)) == len(found) == 40
-    assert space.spread(40, random.Random(7)) == found
-    assert space.spread(40, random.Random(8)) != found
+    assert spread(space, 40, random.Random(7)) == found
+    assert spread(space, 40, random.Random(8)) != found
 
 
 def test_a_spread_over_a_space_with_fewer_networks_ends(space: ChainSpace) -> None:
     first, stem, end = space.layers[1], space.layers[0], space.layers[-1]
     tiny = ChainSpace("tiny", space.input_shape, 3, [stem, first, end])
-    assert set(tiny.spread(50, random.Random(0))) == {tiny.architecture([index]) for index in range(6)}
+    assert set(spread(tiny, 50, random.Random(0))) == {tiny.architecture([index]) for index in range(6)}

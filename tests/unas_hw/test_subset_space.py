@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unas_hw.errors import ArchitectureError, PruningError, RunError, SpaceError, UnknownSpaceError
+from unas_hw.extremes import spread
 from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.train import Elsewhere, retrain
@@ -222,7 +223,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
 
 def test_networks_that_stand_for_the_space_have_widths_that_runtimes_compute_at_once() -> None:
     space = find_space(f"subset:{EXAMPLE}")
-    smallest, largest, *others = space.spread(6, random.Random(0))
+    smallest, largest, *others = spread(space, 6, random.Random(0))
     macs = [space.workload(each).cost.macs for each in (smallest, *others, largest)]
     assert len(others) == 4 and macs[0] == min(macs) and macs[-1] == max(macs)
     assert isinstance(space, SubsetSpace)

@@ -22,6 +22,7 @@ from latency_tables.table import LatencyTable
 from profilers.opspec import OpSpec
 from profilers.profiler import Profiler
 from profilers.timing import TimingRule
+from unas_hw.extremes import spread
 from unas_hw.jobs.profile import CALIBRATION_SEED
 from unas_hw.meter import ANCHORS, anchor_architectures
 from unas_hw.progress import Job, Step
@@ -68,7 +69,7 @@ def adapt_table(
                 mend="choose another --from; unas-hw tables list names the tables there are",
             )
     anchors = anchor_architectures(space)
-    drawn = [each for each in space.spread(networks, random.Random(CALIBRATION_SEED)) if each not in anchors]
+    drawn = [each for each in spread(space, networks, random.Random(CALIBRATION_SEED)) if each not in anchors]
     planned = [
         *(Planned(space.workload(each), ANCHOR) for each in anchors),
         *(Planned(space.workload(each), NETWORK) for each in drawn[: max(networks - ANCHORS, 0)]),

@@ -27,6 +27,7 @@ from profilers.units import format_ms
 from profilers.workload import Workload
 from unas_hw.data import DIGITS, load_dataset
 from unas_hw.errors import UnknownSpaceError
+from unas_hw.extremes import spread
 from unas_hw.jobs.tables import space_of
 from unas_hw.meter import ANCHORS, anchor_architectures
 from unas_hw.progress import Job, Step
@@ -62,7 +63,7 @@ CALIBRATION_SEED = 1
 def plan(space: SearchSpace, networks: int = NETWORKS) -> list[Planned]:
     """What a table of this space has: every operation, the anchors, and networks to calibrate with."""
     anchors = anchor_architectures(space)
-    drawn = space.spread(networks + ANCHORS, random.Random(CALIBRATION_SEED))
+    drawn = spread(space, networks + ANCHORS, random.Random(CALIBRATION_SEED))
     others = [each for each in drawn if each not in anchors][:networks]
     return [
         *(Planned(workload, OP) for workload in space.workloads()),

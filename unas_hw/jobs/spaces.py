@@ -26,6 +26,7 @@ from profilers.runtimes.onnx_file import write_onnx
 from profilers.timing import TimingRule
 from profilers.units import format_ms
 from unas_hw.errors import SpaceError
+from unas_hw.extremes import spread
 from unas_hw.jobs.profile import space_for
 from unas_hw.latency_model import LatencyModel
 from unas_hw.network import inherit
@@ -127,7 +128,7 @@ class Subject:
     @cached_property
     def networks(self) -> tuple[Architecture, ...]:
         """Smallest and largest by arithmetic, then some between them."""
-        return self.space.spread(NETWORKS, random.Random(0))
+        return spread(self.space, NETWORKS, random.Random(0))
 
     @cached_property
     def supernet(self) -> Supernet:

@@ -17,6 +17,7 @@ from torch import nn
 
 from profilers.workload import Workload
 from unas_hw.errors import SpaceError
+from unas_hw.extremes import spread
 from unas_hw.prunable.layers import Layer
 from unas_hw.prunable.prunable import prunable
 from unas_hw.space import Architecture, Decision, SearchSpace, Term
@@ -165,26 +166,6 @@ class SubsetSpace(SearchSpace):
             found = {(n_in + step[0] * k, n_out + step[1] * k) for n_in, n_out in found for k in counts}
         return found
 
-    def spread(self, count: int, rng: random.Random) -> tuple[Architecture, ...]:
-        """As of every space, but stratified by widths: there are too many to price them all.
-
-        Widths go in the steps that runtimes compute at once, as those of what ships: others take up to three times as
-        long, and would mislead a calibration.
-        """
-        steps = {group.name: group.step() for group in self.prunable.groups}
-        sizes, blocks = self.prunable.sizes, {block.name: 1 for block in self.prunable.blocks}
-        found = dict.fromkeys(map(self.architecture_of, (steps | dict.fromkeys(blocks, 0), sizes | blocks)))
-        for _ in range(1000):  # there may be fewer networks than are asked for
-            if len(found) >= min(count, self.size):
-                break
-            share = (len(found) - 1) / max(count - 1, 1)
-            widths = {
-                name: min(sizes[name], step * max(1, round(sizes[name] / step * share * rng.uniform(0.7, 1.3))))
-                for name, step in steps.items()
-            }
-            found[self.architecture_of(widths | {name: int(rng.random() < share) for name in blocks})] = None
-        return tuple(found)[:count]
-
     @property
     def has_dead_operations(self) -> bool:
         return bool(self.prunable.blocks)
@@ -206,6 +187,28 @@ class SubsetSpace(SearchSpace):
     def supernet(self) -> Supernet:
         """None: raises ``SpaceError``."""
         raise SpaceError(f"the networks of {self.origin} share no weights to search with", mend=self._prune)
+
+
+@spread.register(SubsetSpace)
+def _spread_widths(space: SubsetSpace, count: int, rng: random.Random) -> tuple[Architecture, ...]:
+    """As of every space, but stratified by widths: there are too many to price them all.
+
+    Widths go in the steps that runtimes compute at once, as those of what ships: others take up to three times as
+    long, and would mislead a calibration.
+    """
+    steps = {group.name: group.step() for group in space.prunable.groups}
+    sizes, blocks = space.prunable.sizes, {block.name: 1 for block in space.prunable.blocks}
+    found = dict.fromkeys(map(space.architecture_of, (steps | dict.fromkeys(blocks, 0), sizes | blocks)))
+    for _ in range(1000):  # there may be fewer networks than are asked for
+        if len(found) >= min(count, space.size):
+            break
+        share = (len(found) - 1) / max(count - 1, 1)
+        widths = {
+            name: min(sizes[name], step * max(1, round(sizes[name] / step * share * rng.uniform(0.7, 1.3))))
+            for name, step in steps.items()
+        }
+        found[space.architecture_of(widths | {name: int(rng.random() < share) for name in blocks})] = None
+    return tuple(found)[:count]
 
 
 def _width(choice: str) -> int:

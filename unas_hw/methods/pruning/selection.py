@@ -45,7 +45,7 @@ class Found:
         """As plain values."""
         return {
             "architecture": str(self.architecture),
-            "predicted_ms": self.predicted_ms,
+            "predicted_ms": self.predicted.get(LATENCY),
             "latency_ms": self.reading.judged_ms,
         }
 

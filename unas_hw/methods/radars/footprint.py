@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from unas_hw.extremes import descend
 from unas_hw.latency_model import LatencyModel
 from unas_hw.search.constraints import Constraint
 from unas_hw.search.selection import Path
@@ -152,8 +153,8 @@ class Reach:
         space, fastest = self.model.space, self.model.smallest
         if self.excess(fastest) <= 0:
             return fastest
-        return space.descend(
-            fastest, lambda paths_NG: np.array([self.excess(tuple(path)) for path in paths_NG.tolist()])
+        return descend(
+            space, fastest, lambda paths_NG: np.array([self.excess(tuple(path)) for path in paths_NG.tolist()])
         )
 
     def without(self, witness: Path, kept: Kept, place: int, choice: int) -> Path | None:
