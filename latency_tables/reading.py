@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from latency_tables import storage
 from latency_tables.calibration import Calibration
@@ -13,21 +12,13 @@ from latency_tables.rows import EnergyRow, Row, Value
 from profilers.timing import Sample
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """The content of a file, by the names that ``LatencyTable`` takes it by."""
+def read(path: Path) -> dict[str, Any]:
+    """The content of a file, by the names that ``LatencyTable`` takes it by.
 
-    header: storage.Record
-    rows: dict[str, Row]
-    samples: dict[int, list[Sample]]
-    sessions: Sequence[storage.Record]
-    calibration: Calibration | None
-    values: Sequence[Value]
-    energies: Sequence[EnergyRow]
-
-
-def read(path: Path) -> Stored:
-    """Raises ``FileError`` or ``DamagedTableError``."""
+    Raises:
+        FileError: If it cannot be read.
+        DamagedTableError: If it is not a table.
+    """
     content = storage.read(path)
     rows: dict[str, Row] = {}
     samples: dict[int, list[Sample]] = {}
@@ -65,12 +56,12 @@ def read(path: Path) -> Stored:
     for taken in samples.values():
         taken.sort(key=lambda sample: sample.tick)
     # In the order of the sessions, not of the rows: values must not change when a table is saved.
-    return Stored(
-        header=content.header,
-        rows=rows,
-        samples=dict(sorted(samples.items())),
-        sessions=sessions,
-        calibration=calibration,
-        values=values,
-        energies=energies,
-    )
+    return {
+        "header": content.header,
+        "rows": rows,
+        "samples": dict(sorted(samples.items())),
+        "sessions": sessions,
+        "calibration": calibration,
+        "values": values,
+        "energies": energies,
+    }

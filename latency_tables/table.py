@@ -67,7 +67,7 @@ class LatencyTable:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads a table; raises ``FileError`` or ``DamagedTableError``."""
-        return cls(path, **vars(reading.read(path)))
+        return cls(path, **reading.read(path))
 
     def with_values(self, values: Iterable[Value], calibration: Calibration | None = None) -> Self:
         """The same table with these values too."""
