@@ -5,7 +5,6 @@ that is timed: what ``profile`` times, ``export`` writes and ``verify`` measures
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -102,11 +101,3 @@ class Runtime(ABC):
 
         with refused(f"{self.name} cannot load {path}", mend="export it again: unas-hw export"):
             return load_engine(self.engine, str(path), threads, precision, self.options)
-
-    @final
-    def compile(self, module: nn.Module, shape: tuple[int, ...], *, threads: int = 1) -> Engine:
-        """Convert and load, for one use in this process."""
-        with tempfile.TemporaryDirectory(prefix="unas-hw-") as folder:
-            path = Path(folder) / f"module{self.suffix}"
-            self.convert(module, shape, path)
-            return self.load(path, threads)

@@ -36,14 +36,11 @@ class CopyingRuntime(Runtime):
         path.write_text("module")
 
 
-def test_compiling_leaves_no_artifact_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_an_artifact_is_loaded_by_the_engine_with_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[tuple[Any, ...]] = []
     monkeypatch.setattr("profilers.agent.engines.load_engine", lambda *args: loaded.append(args))
-    CopyingRuntime("twice").compile(nn.Identity(), SHAPE)
-    ((engine, path, threads, precision, options),) = loaded
-    assert (engine, threads, precision, options) == ("copying", 1, "float32", ("twice",))
-    assert not Path(path).exists() and list(tmp_path.iterdir()) == []
+    CopyingRuntime("twice").load(tmp_path / "module.copy", 1)
+    assert loaded == [("copying", str(tmp_path / "module.copy"), 1, "float32", ("twice",))]
 
 
 def test_a_runtime_is_named_with_its_options_and_refuses_others() -> None:

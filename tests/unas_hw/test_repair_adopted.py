@@ -86,7 +86,7 @@ def test_a_network_that_was_trained_is_trained_again(context: Context, found: Re
     assert now.run.read_json("train/result.json")["architecture"] == str(found.architecture)
 
 
-@pytest.mark.parametrize(("trained", "writes"), [(False, 6), (True, 9)])
+@pytest.mark.parametrize(("trained", "writes"), [(False, 6), pytest.param(True, 9, marks=pytest.mark.slow)])
 def test_a_kill_while_the_files_are_replaced_leaves_the_old_network_and_the_repair_goes_on(
     context: Context, found: Repaired, monkeypatch: pytest.MonkeyPatch, trained: bool, writes: int
 ) -> None:

@@ -48,10 +48,13 @@ class Table:
     latencies: LatencyTable
     told: SearchSpace | None = None
 
-    @property
+    def __post_init__(self) -> None:
+        _ = self.path  # now, so that it is found from another folder, too
+
+    @cached_property
     def path(self) -> Path:
         """Its file."""
-        return self.latencies.path
+        return self.latencies.path.resolve()
 
     @cached_property
     def space(self) -> SearchSpace:
