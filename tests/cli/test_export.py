@@ -46,12 +46,13 @@ def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, found: Any) 
     assert "another network in" in repaired.stdout and "the table's scale is x" in repaired.stdout
 
 
-@pytest.mark.slow  # the file runs in processes of its own, which import PyTorch
-def test_a_finished_search_writes_another_format(unas_hw: Run, found: Any) -> None:
+@pytest.mark.slow  # files run in processes of their own, which import PyTorch
+def test_a_finished_search_writes_other_formats(unas_hw: Run, found: Any) -> None:
     again = unas_hw("search", "--config", f"{found['run']}/config.yaml", "--export", "torch")  # only the file is new
     assert again.exit_code == 0
     assert "verdict" in again.stdout and "passed" in again.stdout
     assert "not checked  latency: torch files are source" in again.stdout
+    assert read(unas_hw("export", "--format", "torch-export", "--json"))["passed"] is True
 
 
 def test_an_unknown_format_is_refused_before_the_search(unas_hw: Run, images: str) -> None:
