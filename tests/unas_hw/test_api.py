@@ -42,7 +42,7 @@ def test_all_names_are_there_and_listed_once() -> None:
     shown = fresh("from unas_hw import *; print(*sorted(name for name in dir() if not name.startswith('_')))")
     assert shown.split() == sorted(unas_hw.__all__)
     with pytest.raises(AttributeError, match="no attribute 'serch'"):
-        _ = unas_hw.serch  # pyright: ignore[reportAttributeAccessIssue]
+        _ = unas_hw.serch  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_function_stays_one_where_a_room_of_its_name_is_imported() -> None:
