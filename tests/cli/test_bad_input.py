@@ -239,10 +239,22 @@ def test_an_interrupt_is_one_message_and_what_was_measured_is_kept(folder: Path)
     assert b'"record":"header"' in (folder / "t.jsonl").read_bytes()
 
 
+@pytest.mark.slow  # two processes that import PyTorch
 def test_a_full_disk_is_said_to_be_full_and_nothing_measured_is_lost(folder: Path) -> None:
     # A real limit of the operating system: no file of this process may grow beyond it.
     script = "import sys; from cli.main import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", script, "profile", "--device", "sim:phone", "--table", "t.jsonl", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "profile",
+        "--device",
+        "sim:phone",
+        "--networks",
+        "4",
+        "--table",
+        "t.jsonl",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def limit() -> None:
