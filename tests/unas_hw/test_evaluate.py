@@ -19,7 +19,7 @@ from unas_hw.progress import finish
 from unas_hw.runs import RUNS, Run
 from unas_hw.space import SearchSpace
 from unas_hw.training import Recipe, evaluate
-from unas_hw.training import retraining as train
+from unas_hw.jobs import train
 from unas_hw.training.evaluation import wilson
 from unas_hw.verify import artifact
 

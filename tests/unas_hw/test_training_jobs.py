@@ -15,7 +15,7 @@ from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.training import Recipe, accuracy
-from unas_hw.training import retraining as train
+from unas_hw.jobs import train
 from unas_hw.verify import artifact
 
 CHOICES = "k3e3," * 8 + "k5e3"
