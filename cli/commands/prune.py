@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
-from ..configuring import configurable, resolved, section_of
+import unas_hw
+
+from ..configuring import configurable, section_of
 from ..exporting import end, export_option
 from ..options import WithExample
 from ..terminal import (
     batch_option,
     dataset_option,
-    follow,
     image_size_option,
     json_option,
     rounds_option,
@@ -58,21 +58,6 @@ def _sections() -> dict[str, type]:
 def command(
     network: str,
     latency_budget: str | None,
-    macs_budget: str | None,
-    params_budget: str | None,
-    confidence: float,
-    dataset: str,
-    image_size: int | None,
-    batch: int,
-    device: str | None,
-    runtime: str | None,
-    threads: int | None,
-    precision: str | None,
-    table: str | None,
-    run: str | None,
-    carry_weights: bool,
-    train_on: str | None,
-    bf16: bool | None,
     export_format: str | None,
     rounds: int | None,
     as_json: bool,
@@ -85,35 +70,12 @@ def command(
     measured latency. Interrupted or killed, the same command goes on where it was. Exit code 3 if nothing keeps the
     budgets.
     """
-    from latency_tables.home import Target
-    from profilers.timing import timing_rule
-    from unas_hw.methods.pruning.config import PruneConfig, PruneSettings
-    from unas_hw.methods.pruning.job import prune
-    from unas_hw.methods.pruning.limits import read_budgets
-    from unas_hw.training import Hardware
+    from unas_hw.methods.pruning.config import PruneConfig
 
-    context = click.get_current_context()
-    hyper = PruneConfig(**section_of(context, "prune", PruneConfig))
-    hyper = replace(hyper, **{name: value for name, value in told.items() if value is not None})
-    limits = {"macs": macs_budget, "params": params_budget}
-    settings = PruneSettings(
-        network=network,
-        budget=latency_budget,
-        limits={name: text for name, text in limits.items() if text is not None},
-        confidence=confidence,
-        dataset=dataset,
-        image_size=image_size,
-        batch=batch,
-        table=table,
-        target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
-        run=run,
-        carry=carry_weights,
-        config=hyper,
-        hardware=Hardware.choose(train_on, bf16),
-        told=resolved(context, {"prune": hyper}),
-    )
-    read_budgets(settings)  # before anything slow
-    end(follow(prune(settings, timing_rule(rounds))), export_format, rounds, as_json, _lines)
+    settings = section_of(click.get_current_context(), "prune", PruneConfig)
+    settings |= {name: value for name, value in told.items() if value is not None}
+    found = unas_hw.prune(network, budget=latency_budget, rounds=rounds, progress=True, **settings)
+    end(dict(found.content), export_format, rounds, as_json, _lines)
 
 
 def _lines(result: dict[str, Any]) -> str:
