@@ -82,22 +82,6 @@ def section_of(context: click.Context, section: str, hyper_parameters: type) -> 
     return {name: typed(hyper_parameters, name, value, f"{section}.{name}") for name, value in told.items()}
 
 
-def resolved(context: click.Context, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """All options that have a value, and all hyper-parameters: as a file it gives the same result again.
-
-    Without options that say what becomes of the result.
-    """
-    inner = {section: sorted(field.name for field in fields(each)) for section, each in sections.items()}
-    others = {"as_json", "export_format"}.union(*inner.values())
-    options = {
-        str(each.name).replace("_", "-"): value
-        for each in context.command.params
-        if isinstance(each, click.Option) and (value := context.params.get(str(each.name))) is not None
-        if each.name not in others
-    }
-    return options | {key: {name: getattr(sections[key], name) for name in names} for key, names in inner.items()}
-
-
 def _read(name: str) -> Any:
     import yaml
 

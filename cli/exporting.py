@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+import unas_hw
+
 from .commands.export import exit_by, report_lines
-from .terminal import BUDGET_NOT_MET, emit, follow
+from .terminal import BUDGET_NOT_MET, emit
 
 DEFAULT = "default"
 """The format of what the runtime runs."""
@@ -42,13 +43,8 @@ def end(
         if not result["feasible"]:
             raise SystemExit(BUDGET_NOT_MET)
         return
-    from profilers.timing import timing_rule
-    from unas_hw.jobs.export import ExportSettings, export
-    from unas_hw.runs import Run
-    from unas_hw.search.run_folder import RESULT
-
     chosen = None if export_format == DEFAULT else export_format
-    report = follow(export(ExportSettings(run=result["run"], format=chosen), timing_rule(rounds)))
-    result = Run.open(Path(result["run"])).read_json(RESULT)  # a repair has replaced it
-    emit({**result, "export": report}, as_json, report_lines(report))
+    file = unas_hw.export(result["run"], format=chosen, rounds=rounds, progress=True)
+    report = dict(file.content)
+    emit({**file.found.content, "export": report}, as_json, report_lines(report))  # a repair has replaced the result
     exit_by(report)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+import unas_hw
+
 from ..options import WithExample
-from ..terminal import dataset_option, earned, emit, follow, json_option, run_option, sheet
+from ..terminal import dataset_option, earned, emit, json_option, run_option, sheet
 
 if TYPE_CHECKING:
     from unas_hw.jobs.evaluate import Part
@@ -29,11 +31,8 @@ def command(
     run: str | None, dataset: str | None, part: Part, weights: str | None, device: str | None, as_json: bool
 ) -> None:
     """Accuracy of a run's network on images, by class and with its interval; of a policy its return in its task."""
-    from unas_hw.jobs.evaluate import evaluate_run
-    from unas_hw.training import Hardware
-
-    where = Hardware.choose(device).device
-    result = follow(evaluate_run(run, dataset=dataset, part=part, weights=weights, device=where))
+    found = unas_hw.evaluate(run, dataset=dataset, split=part, weights=weights, device=device, progress=True)
+    result = dict(found.content)
     if "test_return" in result:
         lines = {"architecture": result["architecture"], "weights": result["weights"], **earned(result)}
         emit(result, as_json, sheet(lines))

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+import unas_hw
+
 from ..options import WithExample
-from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, precision_option, rounds_option, run_option, sheet
+from ..terminal import BUDGET_NOT_MET, emit, json_option, precision_option, rounds_option, run_option, sheet
 
 
 @click.command(cls=WithExample, example="unas-hw export --format tensorrt --precision fp16")
@@ -20,9 +22,7 @@ from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, precision_opti
     "by default what the table's runtime runs.",
 )
 @precision_option
-@click.option(
-    "--batch", "batches", metavar="N", help="Images at a time that the file takes: 1, dynamic or dynamic:1-64."
-)
+@click.option("--batch", metavar="N", help="Images at a time that the file takes: 1, dynamic or dynamic:1-64.")
 @click.option("--opset", type=click.IntRange(11, 25), metavar="N", help="Of ONNX.  [default: 20; of bf16: 22]")
 @click.option("--preprocess", is_flag=True, help="The file takes pixels from 0 to 255 and normalises them itself.")
 @click.option(
@@ -41,39 +41,14 @@ from ..terminal import BUDGET_NOT_MET, emit, follow, json_option, precision_opti
 @click.option("--device", metavar="DEVICE", help="Where the file is verified and measured; the table's by default.")
 @rounds_option
 @json_option
-def command(
-    run: str | None,
-    format_name: str | None,
-    precision: str | None,
-    batches: str | None,
-    opset: int | None,
-    preprocess: bool,
-    capabilities: tuple[str, ...],
-    repair: bool | None,
-    device: str | None,
-    rounds: int | None,
-    as_json: bool,
-) -> None:
+def command(run: str | None, format_name: str | None, rounds: int | None, as_json: bool, **told: Any) -> None:
     """Write a run's network as a file, compare it with the network, measure it against the budget.
 
     Where the file misses the budget, the table's scale is corrected by what was measured, and the nearest networks that
     should keep the budget are exported and measured until one does. Exit code 3 if none does.
     """
-    from profilers.timing import timing_rule
-    from unas_hw.jobs.export import ExportSettings, export
-
-    settings = ExportSettings(
-        run=run,
-        format=format_name,
-        precision=precision,
-        batches=batches,
-        opset=opset,
-        preprocess=preprocess,
-        capabilities=capabilities,
-        repair=repair,
-        device=device,
-    )
-    finish(follow(export(settings, timing_rule(rounds))), as_json)
+    file = unas_hw.export(run, format=format_name, rounds=rounds, progress=True, **told)
+    finish(dict(file.content), as_json)
 
 
 def finish(report: dict[str, Any], as_json: bool) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from math import isfinite
+from typing import Any
 
 import click
+
+import unas_hw
 
 from ..options import WithExample
 from ..terminal import (
     batch_option,
     dataset_option,
     emit,
-    follow,
     image_size_option,
     json_option,
     sheet,
@@ -35,36 +37,11 @@ from ..terminal import (
 @batch_option
 @click.option("--no-measure", is_flag=True, help="Predict what the table lacks, even if its device is at hand.")
 @json_option
-def command(
-    architecture: str,
-    space: str | None,
-    device: str | None,
-    runtime: str | None,
-    threads: int | None,
-    precision: str | None,
-    table: str | None,
-    dataset: str | None,
-    image_size: int | None,
-    batch: int,
-    no_measure: bool,
-    as_json: bool,
-) -> None:
+def command(architecture: str, no_measure: bool, as_json: bool, **told: Any) -> None:
     """Latency with its interval, parameters and MACs of one network."""
-    from latency_tables.home import Target
     from profilers.units import format_ms
-    from unas_hw.jobs.predict import predict_network
 
-    job = predict_network(
-        architecture,
-        space=space,
-        table=table,
-        target=Target(device=device, runtime=runtime, threads=threads, precision=precision),
-        dataset=dataset,
-        image_size=image_size,
-        batch=batch,
-        measure=not no_measure,
-    )
-    result = follow(job)
+    result = dict(unas_hw.predict(architecture, measure=not no_measure, progress=True, **told).content)
     if result["predicted_ms"] is None:
         named = shlex.quote(result["space"])
         latency = f"unknown: no table has these operations; unas-hw profile --space {named}"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import unas_hw
+
 from ..configuring import configurable, section_of
 from ..options import WithExample
-from ..terminal import dataset_option, earned, emit, follow, image_size_option, json_option, run_option, sheet
-
-if TYPE_CHECKING:
-    from unas_hw.methods.rl_darts.config import PpoConfig
+from ..terminal import dataset_option, earned, emit, image_size_option, json_option, run_option, sheet
 
 
 def _sections() -> dict[str, type]:
@@ -54,27 +52,16 @@ def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **to
     With --architecture, --space, --dataset or --image-size another network is trained, in a run folder of its own.
     The policy of a run with --task is trained by PPO instead.
     """
-    from unas_hw.jobs.train import Elsewhere, plays, retrain
-    from unas_hw.training import Hardware, Recipe, find_recipe
+    from unas_hw.methods.rl_darts.config import PpoConfig
+    from unas_hw.training import Recipe
 
-    elsewhere = {name: told.pop(name) for name in ("architecture", "space", "dataset", "image_size", "name")}
-    hardware = Hardware.choose(*(told.pop(name) for name in ("device", "bf16", "channels_last", "compile")))
-    changes = section_of(click.get_current_context(), "training", Recipe)
-    found = find_recipe(recipe, **changes | {name: value for name, value in told.items() if value is not None})
-    if run is not None and elsewhere["architecture"] is not None:
-        raise click.UsageError("--run and --architecture both say what is trained; --name is the new run's folder")
-    other = Elsewhere(run=run, **elsewhere) if any(elsewhere.values()) else None
-    task = plays(run, other)
-    idle = (
-        {"steps": steps} if task is None else {**changes, **{key: each for key, each in told.items() if key != "seed"}}
-    )
-    for name in (name for name, value in idle.items() if value is not None):
-        raise click.UsageError(
-            f"--{name.replace('_', '-')} is for {'the policy of a task' if task is None else 'networks for images'}"
-        )
-    ppo = None if task is None else _ppo(task, steps)
-    result = follow(retrain(run, found, hardware, other, ppo))
-    if task is not None:
+    context = click.get_current_context()
+    changes = section_of(context, "training", Recipe)
+    changes |= {name: value for name, value in told.items() if value is not None}
+    ppo = section_of(context, "ppo", PpoConfig)
+    trained = unas_hw.train(run, recipe=recipe, steps=steps, ppo=ppo, progress=True, **changes)
+    result = dict(trained.content)
+    if "test_return" in result:
         emit(result, as_json, sheet(_policy_lines(result)))
         return
     low, high = result["test_interval"]
@@ -85,18 +72,6 @@ def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **to
         "run": result["run"],
     }
     emit(result, as_json, sheet(lines))
-
-
-def _ppo(task: str, steps: str | None) -> PpoConfig:
-    """What suits the task, and what was told."""
-    from profilers.units import parse_count
-    from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
-    from unas_hw.tasks import find_task
-
-    told = section_of(click.get_current_context(), "ppo", PpoConfig)
-    if steps is not None:
-        told["steps"] = round(parse_count(steps))
-    return replace(ppo_for(find_task(task), PpoConfig()), **told)
 
 
 def _policy_lines(result: dict[str, Any]) -> dict[str, str]:

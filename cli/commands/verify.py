@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+import unas_hw
+
 from ..options import WithExample
-from ..terminal import follow, json_option, rounds_option, run_option
+from ..terminal import json_option, rounds_option, run_option
 from .export import finish
 
 
@@ -32,8 +34,5 @@ def command(
 
     ARTIFACT is one of its files, with the manifest that export wrote beside it.
     """
-    from profilers.timing import timing_rule
-    from unas_hw.jobs.verify import verify
-
-    job = verify(artifact, run=run, format_name=format_name, device=device, rule=timing_rule(rounds))
-    finish(follow(job), as_json)
+    file = unas_hw.verify(artifact, run=run, format=format_name, device=device, rounds=rounds, progress=True)
+    finish(dict(file.content), as_json)

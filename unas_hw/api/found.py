@@ -216,9 +216,10 @@ def train(
     name = _text(run)
     elsewhere = Elsewhere(run=name, **{**other, "architecture": _text(other.get("architecture"))}) if other else None
     task = plays(name, elsewhere)
-    for idle in played if task is None else changes.keys() - {"seed"}:
+    idle = [name for name in ("steps", "ppo") if settings.get(name)] if task is None else changes.keys() - {"seed"}
+    for each in idle:
         whose = "the policy of a task" if task is None else "networks for images"
-        raise RecipeError(f"--{idle.replace('_', '-')} is for {whose}", mend="leave it out")
+        raise RecipeError(f"--{each.replace('_', '-')} is for {whose}", mend="leave it out")
     (played,) = shared_out(played, PpoConfig)
     ppo = None if task is None else replace(ppo_for(find_task(task), PpoConfig()), **played)
     return follow(retrain(name, changed, ways, elsewhere, ppo), Trained, callbacks, progress)

@@ -80,7 +80,8 @@ def _interrupts() -> Iterator[list[int]]:
     """The interrupts so far: a library that catches everything while it is imported swallows the exception of one."""
     seen: list[int] = []
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+    theirs = callable(before) and before is not signal.default_int_handler
+    if theirs or threading.current_thread() is not threading.main_thread():
         yield seen  # somebody else decides what an interrupt does
         return
 
