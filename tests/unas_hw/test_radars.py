@@ -167,6 +167,7 @@ def test_children_are_drawn_of_what_is_left_and_the_controller_learns_from_them(
     assert sum(path[0] == 3 for (path,) in last) >= 14
 
 
+@pytest.mark.slow
 def test_subspaces_are_drawn_within_the_bound_and_the_controller_learns_what_to_keep(
     footprint: Footprint, reach: Reach
 ) -> None:
