@@ -233,6 +233,7 @@ def test_pruning_ends_below_the_bound_with_what_is_pruned_gone(
 
 
 @pytest.mark.parametrize(("reading", "last"), [("children", 2), ("children", 5), ("children", 7), ("subspaces", 5)])
+@pytest.mark.slow
 def test_a_killed_pruning_goes_on_bit_for_bit(begin: Callable[..., RadarsSearch], reading: Any, last: int) -> None:
     config = replace(CONFIG, reading=reading)
     whole = begin("whole", config)

@@ -145,6 +145,7 @@ def test_the_other_reading_keeps_the_bound_too(settings: SearchSettings, rule: T
 
 
 @pytest.mark.usefixtures("_small_machine", "whole")
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_end(settings: SearchSettings, rule: TimingRule) -> None:
     again = replace(settings, memory_budget=BOUND, run="two")
     for kill in (lambda step: step.stage == "prune" and step.done == 3, lambda step: step.stage == "warm-up"):

@@ -81,6 +81,7 @@ def test_the_expected_latency_is_that_of_networks_drawn_as_they_are_probable(
     assert float(expected) == pytest.approx(model.values(drawn).mean(), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_bit_for_bit(space: ImpalaSpace, model: LatencyModel) -> None:
     aim_ms = model.latency_ms(model.smallest) * 1.2
     config = replace(SHORT, steps=768)
