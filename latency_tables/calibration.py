@@ -376,4 +376,5 @@ def spearman(left: Sequence[float] | Floats, right: Sequence[float] | Floats) ->
 
     if min(len(left), len(np.unique(left)) + 1, len(np.unique(right)) + 1) < 3:
         return math.nan
-    return float(spearmanr(left, right).statistic)
+    found: Any = spearmanr(left, right)  # scipy's types are a guess of pyright's
+    return float(found.statistic)

@@ -43,7 +43,7 @@ def command(
     measured latency. Interrupted or killed, the same command goes on where it was. Exit code 3 if nothing keeps the
     budgets.
     """
-    told = told_sections(context) | said(context, options)
+    told: dict[str, Any] = told_sections(context) | said(context, options)
     found = unas_hw.prune(network, rounds=rounds, progress=True, **told)
     end(dict(found.content), export_format, rounds, as_json, _lines)
 

@@ -63,7 +63,7 @@ def command(
     """
     from unas_hw.methods.settings import settings_of
 
-    told = told_sections(context) | said(context, options)
+    told: dict[str, Any] = told_sections(context) | said(context, options)
     if processes:
         told.setdefault("architectures", processes)
     settings = settings_of(**told)  # before anything slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
     by_ratio = budget_ms * max(predicted[nearest], 0.0) / measured[nearest]
     if np.ptp(predicted) == 0:
         return float(by_ratio)
-    line = theilslopes(measured, predicted, method="joint")
+    line: Any = theilslopes(measured, predicted, method="joint")  # scipy's types are a guess of pyright's
     return float(by_ratio if line.slope <= 0 else min(by_ratio, (budget_ms - line.intercept) / line.slope))
 
 

@@ -46,9 +46,9 @@ def hypervolume(points: Points, reference: tuple[float, float]) -> float:
 def csv_of(networks: Mapping[str, Mapping[str, float | None]]) -> str:
     """A table of what is known of networks, by their architectures; what nobody measured is left empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("architecture", *COLUMNS), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"architecture": name, **values} for name, values in networks.items())
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("architecture", *COLUMNS))
+    writer.writerows((name, *map(values.get, COLUMNS)) for name, values in networks.items())
     return text.getvalue()
 
 

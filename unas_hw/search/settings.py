@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,7 +104,7 @@ class CommonSettings:
         texts = {name: getattr(self, f"{name.replace('-', '_')}_budget", None) for name in LIMITS}
         return {name: text for name, text in texts.items() if text is not None}
 
-    @cached_property
+    @property
     def hardware(self) -> Hardware:
         """What is trained on; raises ``MissingDeviceError`` where that is not here."""
         from unas_hw.training import Hardware
