@@ -1,4 +1,20 @@
-"""Errors of latency tables."""
+"""Errors of latency tables.
+
+UnasError
+├── TableError                a table that cannot be used
+│   ├── DamagedTableError     a file that is not a table, or was damaged
+│   ├── ForeignTableError     a table of another device, runtime or thread count
+│   ├── MissingEntryError     an operation that the table does not have
+│   ├── NoisyTableError       a table whose noise floor is too high to be trusted
+│   ├── PublishedTableError   a table of a device that is not here to measure
+│   ├── ImportFileError       a published file that cannot be taken over
+│   ├── ConflictError         two tables that say different things of one operation
+│   └── DownloadError         a table that could not be fetched
+│       └── UnreachableError  its server did not answer
+├── AddressError              no address that a table could be fetched from
+├── UnknownFormatError        no format of published files of that name
+└── BusyTableError            another process writes it
+"""
 
 from __future__ import annotations
 

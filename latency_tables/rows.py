@@ -17,13 +17,9 @@ MEASURED, PUBLISHED, ADAPTED, REGRESSED = "measured", "published", "adapted", "r
 class Row:
     """One operation or network, before any statistics.
 
-    Attributes:
-        key: Of its OpSpec.
-        role: ``op``, ``anchor`` or ``network``.
-        calls: Averaged into each sample.
-        macs, params: By arithmetic.
-        parts: Keys of the operations of a network.
-        details: What the device said of it: ``peak_memory_bytes``, ``clock``, ``provider``, ``statistic``.
+    The role is ``op``, ``anchor`` or ``network``; so many calls were averaged into each sample; parts are the keys of
+    the operations of a network. ``details`` are what the device said: ``peak_memory_bytes``, ``clock``, ``provider``,
+    ``statistic``.
     """
 
     key: str

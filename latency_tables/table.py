@@ -15,14 +15,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from latency_tables import storage
+from latency_tables import reading, storage
 from latency_tables.calibration import Calibration, Observed, noise_floor
-from latency_tables.errors import DamagedTableError, ForeignTableError, MissingEntryError, NoisyTableError
+from latency_tables.errors import ForeignTableError, MissingEntryError, NoisyTableError
+from latency_tables.frame import frame_of
 from latency_tables.rows import ANCHOR, MEASURED, NETWORK, OP, PUBLISHED, REGRESSED, EnergyRow, Row, Value
-from profilers.measurement import MIN_SAMPLES, Measurement
+from latency_tables.sessions import merged, reference_of, session_scale
+from profilers.measurement import Measurement
 from profilers.opspec import OpSpec
-from profilers.profiler import SENTINEL
-from profilers.timing import Floats, Sample, corrected_ms, odd_even_ms
+from profilers.timing import Sample, odd_even_ms
 
 MAX_NOISE_FLOOR = 3.0
 """Percent; above it a table is refused."""
@@ -30,6 +31,8 @@ MAX_NOISE_FLOOR = 3.0
 
 class LatencyTable:
     """The rows of one device, runtime and number of threads.
+
+    Long, as it is one subject: what can be asked of these rows, each question in a few lines.
 
     Attributes:
         path: Where it came from.
@@ -64,44 +67,7 @@ class LatencyTable:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads a table; raises ``FileError`` or ``DamagedTableError``."""
-        content = storage.read(path)
-        rows: dict[str, Row] = {}
-        samples: dict[int, list[Sample]] = {}
-        sessions, values, energies, calibration = [], [], [], None
-        for record in content.records:
-            kind = record["record"]
-            if kind == "row":
-                names = ("key", "role", "calls", "macs", "params")
-                row = Row(
-                    **{name: record[name] for name in names},
-                    parts=tuple(record["parts"]),
-                    details=record.get("details", {}),
-                )
-                rows[row.key] = row
-                for session, tick, ms, drifted in record.get("samples", ()):
-                    samples.setdefault(session, []).append(Sample(row.key, ms, row.calls, tick, drifted))
-            elif kind == "sample":
-                if record["key"] not in rows:
-                    raise DamagedTableError(
-                        f"{path} has a sample of {record['key']} but no row before it",
-                        mend=f"measure a new one: unas-hw profile --table {path.with_name('new.jsonl')}",
-                    )
-                calls = rows[record["key"]].calls
-                sample = Sample(record["key"], record["ms"], calls, record["tick"], record["drifted"])
-                samples.setdefault(record["session"], []).append(sample)
-            elif kind == "session":
-                sessions.append(record)
-            elif kind == "energy":
-                energies.append(EnergyRow.from_record(record))
-            elif kind == "value":
-                values.append(Value.from_record(record))
-            elif kind == "calibration":
-                calibration = Calibration.from_record(record)
-        sessions.sort(key=lambda session: session["session"])  # several devices begin theirs in any order
-        for taken in samples.values():
-            taken.sort(key=lambda sample: sample.tick)
-        # In the order of the sessions, not of the rows: values must not change when a table is saved.
-        return cls(path, content.header, rows, dict(sorted(samples.items())), sessions, calibration, values, energies)
+        return cls(path, **reading.read(path))
 
     def with_values(self, values: Iterable[Value], calibration: Calibration | None = None) -> Self:
         """The same table with these values too."""
@@ -158,43 +124,17 @@ class LatencyTable:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
-    def _reference(self) -> int:
-        """The session whose speed is the table's: the last that refreshed it, or else the longest."""
-        refreshed = [record["session"] for record in self.sessions if record.get("refresh")]
-        longest = max(self.samples, key=lambda session: len(self.samples[session]))
-        return next((session for session in reversed(refreshed) if session in self.samples), longest)
-
-    @property
     def environment(self) -> dict[str, Any]:
         """The machine at the time of the table; empty where nothing was measured."""
         known: dict[int, dict[str, Any]] = {record["session"]: record["environment"] for record in self.sessions}
-        return known.get(self._reference, {}) if self.samples else {}
+        return known.get(reference_of(self.samples, self.sessions), {}) if self.samples else {}
 
     @cached_property
     def measurements(self) -> dict[str, Measurement]:
         """Every row that has enough samples; the anchors bring sessions to the speed of the longest one, or of the last
         that was taken to refresh the table.
         """
-        corrected = {session: corrected_ms(taken) for session, taken in self.samples.items()}
-        if not corrected:
-            return {}
-        reference = self._reference
-        fixed = {SENTINEL.key, *(row.key for row in self.rows.values() if row.role == ANCHOR)}
-        scaled: dict[str, list[float]] = {}
-        raw: dict[str, list[float]] = {}
-        for session, times in corrected.items():
-            scale = _session_scale(corrected[reference], times, fixed)
-            for key, values in times.items():
-                scaled.setdefault(key, []).extend((values * scale).tolist())
-            for sample in self.samples[session]:
-                raw.setdefault(sample.key, []).append(sample.ms)
-        return {
-            key: Measurement(
-                key=key, samples_ms=tuple(raw[key]), corrected_ms=tuple(values), calls=self.rows[key].calls
-            )
-            for key, values in scaled.items()
-            if key in self.rows and len(values) >= MIN_SAMPLES
-        }
+        return merged(self.samples, self.sessions, self.rows)
 
     @cached_property
     def energy_mj(self) -> dict[str, float]:
@@ -210,39 +150,7 @@ class LatencyTable:
 
         What was not measured has a latency, its ``sd_ms`` and its source; the statistics of samples are NaN.
         """
-        lines: list[dict[str, Any]] = []
-        for key, found in self.measurements.items():
-            row = self.rows[key]
-            raw = np.percentile(found.samples_ms, [10, 90])
-            lines.append(
-                {
-                    "key": key,
-                    "role": row.role,
-                    "latency_ms": found.median_ms,
-                    "sd_ms": _known(found.half_width / 1.96 * found.median_ms),
-                    "origin": MEASURED,
-                    "source": "",
-                    "raw_ms": found.raw_ms,
-                    "p10_ms": float(raw[0]),
-                    "p90_ms": float(raw[1]),
-                    "min_ms": min(found.samples_ms),
-                    "spread": found.spread,
-                    "half_width": found.half_width,
-                    "samples": len(found.samples_ms),
-                    "calls": row.calls,
-                    "flags": ",".join(found.flags),
-                    "macs": row.macs,
-                    "params": row.params,
-                    "energy_mj": self.energy_mj.get(key, math.nan),
-                    "peak_memory_bytes": row.details.get("peak_memory_bytes", math.nan),
-                }
-            )
-        for value in self.values.values():
-            if value.key not in self.measurements:
-                line = {"key": value.key, "role": OP, "latency_ms": value.ms, "sd_ms": value.sd_ms}
-                line |= {"origin": value.origin, "source": value.source, "samples": 0, "flags": ""}
-                lines.append({**line, "params": value.params})
-        return pd.DataFrame(lines).set_index("key") if lines else pd.DataFrame({"key": []}).set_index("key")
+        return frame_of(self.measurements, self.rows, self.values, self.energy_mj)
 
     def keys(self, role: str) -> tuple[str, ...]:
         """Keys of one role: what was measured, and of operations what has another value."""
@@ -329,7 +237,7 @@ class LatencyTable:
         times = {key: np.array(found.corrected_ms) for key, found in measured.items()}
         reference = {key: np.array(found.corrected_ms) for key, found in self.measurements.items()}
         anchors = set(self.keys(ANCHOR))
-        return _session_scale(reference, times, anchors) if anchors & measured.keys() else 1.0
+        return session_scale(reference, times, anchors) if anchors & measured.keys() else 1.0
 
     def tail_ratio(self, percent: float) -> float:
         """What that percentile of a whole network is to its median, over the networks of the table; as clocked."""
@@ -366,18 +274,5 @@ class LatencyTable:
                 )
 
 
-def _known(number: float) -> float:
-    """NaN for infinity: what nothing is known of."""
-    return number if math.isfinite(number) else math.nan
-
-
 def _words(value: Any) -> str:
     return ", ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
-
-
-def _session_scale(reference: dict[str, Floats], times: dict[str, Floats], fixed: set[str]) -> float:
-    shared = [key for key in times if key in reference and len(times[key]) and len(reference[key])]
-    anchors = [key for key in shared if key in fixed] or shared
-    if reference is times or not anchors:
-        return 1.0
-    return float(np.median([np.median(reference[key]) / np.median(times[key]) for key in anchors]))

@@ -1,4 +1,19 @@
-"""Errors of the ground floor, and the base of every error that the project raises on purpose."""
+"""Errors of the ground floor, and the base of every error that the project raises on purpose.
+
+UnasError
+├── UnitError                 a quantity without a unit, or with an unknown one
+├── OpSpecError               a key that cannot be read
+├── UnknownNameError          no device or runtime of that name
+├── DeviceNameError           a name that no device can be given
+├── MissingDependencyError    a library that is not installed
+├── MissingDeviceError        a device that is not there
+├── DeviceLostError           a device that went away while measuring
+├── DeviceCommandError        a command that failed on a device that is well
+├── ToolOutputError           a benchmark tool that printed no result
+├── PowerError                a meter whose readings cannot be used
+├── ConversionError           a module that a runtime cannot take
+└── FileError                 a file that cannot be read or written
+"""
 
 from __future__ import annotations
 

@@ -38,11 +38,10 @@ BUSY_WINDOW_S, BUSY_INTERVAL_S = 3.0, 0.2
 
 
 class Nvml:
-    """One GPU; closed by ``with``.
+    """One GPU, by the UUID that CUDA says (its index is another where ``CUDA_VISIBLE_DEVICES`` is set); closed by
+    ``with``.
 
-    Args:
-        uuid: As CUDA says it; indices of CUDA and NVML differ where ``CUDA_VISIBLE_DEVICES`` is set.
-        pci: Its place on the bus, ``00000000:65:00.0``, where the UUID is that of a part (MIG).
+    ``pci`` is its place on the bus, ``00000000:65:00.0``, where the UUID is that of a part (MIG).
 
     Raises:
         MissingDependencyError: If pynvml is not installed.

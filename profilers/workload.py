@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a workload has to do, by arithmetic.
-
-    Attributes:
-        macs: Multiply-accumulates of convolutions and matrix products, for the whole batch.
-        params: Learned numbers.
-        moved_bytes: Input, output and weights, once each.
+    """What a workload has to do, by arithmetic: multiply-accumulates of convolutions and matrix products, for the whole
+    batch; learned numbers; and the bytes of input, output and weights, once each.
     """
 
     macs: int

@@ -1,8 +1,27 @@
-"""Errors that a user of the search can cause."""
+"""Errors that a user of the search can cause.
+
+UnasError
+├── UnknownSpaceError         no search space of that name
+├── SpaceError                a space of the user's own that cannot be read or built
+├── ArchitectureError         an architecture that the space does not have, or cannot be read
+├── BudgetError               a budget that cannot be read
+├── MemoryBudgetError         a memory budget that no way of running a step keeps
+├── DataError                 a data set that is not there or not of the expected form
+├── AugmentationError         an augmentation that cannot be read
+├── RecipeError               a recipe of training that is not there or cannot be
+├── RunError                  a run folder that is missing, foreign or damaged
+├── ConfigurationError        a configuration file that cannot be read, or settings that do not exist
+├── MethodError               no method of that name, or with settings that contradict each other
+├── ChildError                a network that a search could not have trained
+├── TaskError                a task that no library has, or that is no task for a network of images
+├── EstimatorError            an estimator that cannot work with these objectives
+├── PruningError              a network that cannot be pruned, or not like that
+└── ExportError               a format or an artifact that cannot be written or read
+"""
 
 from __future__ import annotations
 
-from profilers.errors import UnasError as UnasError  # of this module too
+from profilers.errors import UnasError as UnasError
 
 
 class UnknownSpaceError(UnasError, LookupError):

@@ -69,11 +69,8 @@ class StepPeak:
 @final
 @dataclass(frozen=True)
 class Mode:
-    """A way of running relaxed passes.
-
-    Attributes:
-        recompute: Mixed operations keep their inputs only.
-        most: Candidates a decision that are run; None is all of them. Fewer change what the estimator estimates.
+    """A way of running relaxed passes: whether mixed operations keep their inputs only, and how many candidates a
+    decision are run, by default all. Fewer change what the estimator estimates.
     """
 
     recompute: bool

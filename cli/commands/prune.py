@@ -6,62 +6,34 @@ from typing import Any
 
 import click
 
-import unas_hw
+from unas_hw.methods.pruning.config import METHOD, PruneConfig, PruneSettings
+from unas_hw.settings import RUN, TABLE, TRAINING
 
-from ..configuring import configurable, section_of
+from ..configuring import configurable, told_sections
 from ..exporting import end, export_option
-from ..options import WithExample
-from ..terminal import (
-    batch_option,
-    dataset_option,
-    image_size_option,
-    json_option,
-    rounds_option,
-    sheet,
-    table_options,
-)
+from ..options import GroupedCommand, options_from, said
+from ..terminal import follow, json_option, rounds_option, sheet
 from .search import measured
 
-
-def _sections() -> dict[str, type]:
-    from unas_hw.methods.pruning.config import PruneConfig
-
-    return {"prune": PruneConfig}
+GROUPS = {"rounds": TABLE, "config": RUN, "set": RUN}
 
 
-@click.command(cls=WithExample, example="unas-hw prune my_net.py --latency-budget 50% --export")
+@click.command(cls=GroupedCommand, groups=GROUPS, example="unas-hw prune my_net.py --latency-budget 50% --export")
 @click.argument("network", metavar="NETWORK")
-@configurable(_sections)
-@click.option("--latency-budget", metavar="BUDGET", help="80ms, 80ms@p90, or 50% of what the whole network takes.")
-@click.option("--macs-budget", metavar="BUDGET", help="20M multiply-accumulates an image, or 50% of the whole's.")
-@click.option("--params-budget", metavar="BUDGET", help="100k learned numbers, or 50% of the whole's.")
-@click.option(
-    "--confidence", type=float, default=0.95, show_default=True, help="With which the network is within the budget."
-)
-@dataset_option("Images to learn from", default="digits", show_default=True)
-@image_size_option
-@batch_option
-@table_options
-@click.option("--run", metavar="NAME", help="Run folder under runs/; by default named after the settings.")
-@click.option("--seed", type=int, help="Of everything random.  [default: 0]")
-@click.option("--epochs", type=click.IntRange(1), help="Of training masks and weights together.")
-@click.option("--batch-size", type=click.IntRange(2), help="Images a step.")
-@click.option(
-    "--carry-weights/--no-carry-weights", default=True, show_default=True,
-    help="Keep the weights that were trained beside the masks last, and fine-tune them.",
-)  # fmt: skip
-@click.option("--train-on", metavar="DEVICE", help="cpu, gpu or gpu:1; by default a GPU where there is one.")
-@click.option("--bf16/--no-bf16", default=None, help="Train with products in bfloat16; by default on a GPU.")
+@options_from((PruneSettings, None), (PruneConfig, TRAINING))
 @export_option
 @rounds_option
 @json_option
+@configurable(lambda: {METHOD: PruneConfig})
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     network: str,
-    latency_budget: str | None,
     export_format: str | None,
     rounds: int | None,
     as_json: bool,
-    **told: Any,
+    **options: Any,
 ) -> None:
     """Find the channels and blocks of your own network to keep within a budget: NETWORK gets smaller.
 
@@ -70,12 +42,14 @@ def command(
     measured latency. Interrupted or killed, the same command goes on where it was. Exit code 3 if nothing keeps the
     budgets.
     """
-    from unas_hw.methods.pruning.config import PruneConfig
+    from profilers.timing import timing_rule
+    from unas_hw.methods.pruning.config import prune_settings_of
+    from unas_hw.methods.pruning.job import prune
+    from unas_hw.methods.pruning.limits import read_budgets
 
-    settings = section_of(click.get_current_context(), "prune", PruneConfig)
-    settings |= {name: value for name, value in told.items() if value is not None}
-    found = unas_hw.prune(network, budget=latency_budget, rounds=rounds, progress=True, **settings)
-    end(dict(found.content), export_format, rounds, as_json, _lines)
+    settings = prune_settings_of(network, **told_sections(context), **said(context, options))
+    read_budgets(settings)  # before anything slow
+    end(follow(prune(settings, timing_rule(rounds))), export_format, rounds, as_json, _lines)
 
 
 def _lines(result: dict[str, Any]) -> str:

@@ -55,11 +55,8 @@ class Entry:
 class Source:
     """A published file, read.
 
-    Attributes:
-        path: For messages.
-        text: All of it.
-        columns: What the user says of columns: our name to theirs.
-        unit: What the user says of the unit of time; None leaves it to the file.
+    ``columns`` is what the user says of columns, our name to theirs, and ``unit`` of the unit of time; None leaves it
+    to the file.
     """
 
     path: Path

@@ -62,6 +62,38 @@ class _Model:
 
 
 @final
+class Cooling:
+    """Waits, while a device is open, until its sensors are cool enough for a sample; ``seen`` says what came of it."""
+
+    def __init__(self, adb: Adb) -> None:
+        self._adb, self._looked_s = adb, -math.inf
+        self.seen: dict[str, Any] = {
+            "limit_c": COOL_C, "waits": 0, "waited_s": 0.0, "not_reached": 0, "hottest_c": None
+        }  # fmt: skip
+
+    def begin(self) -> None:
+        """A session of samples begins: looks now."""
+        self._looked_s = -math.inf
+        self.wait()
+
+    def wait(self) -> None:
+        """A sample is about to be taken."""
+        left_s = COOL_TOTAL_S - self.seen["waited_s"]
+        if time.monotonic() - self._looked_s < LOOK_S or left_s <= 0:
+            return
+        found = self._adb.cool_down(COOL_C, min(COOL_S, left_s), poll_s=LOOK_S)
+        self._looked_s = time.monotonic()
+        if found.hottest is None:
+            return
+        hottest_c = self.seen["hottest_c"]
+        self.seen["hottest_c"] = max(found.hottest.temperature_c, hottest_c or found.hottest.temperature_c)
+        if found.waited_s >= min(LOOK_S, COOL_S, left_s):  # else one look was enough
+            self.seen["waits"] += 1
+            self.seen["waited_s"] += found.waited_s
+            self.seen["not_reached"] += not found.reached
+
+
+@final
 class AndroidProfiler(ConvertingProfiler):
     """A sample is one run of the tool; what it needs lies in a folder there, which is removed at the end.
 
@@ -95,8 +127,7 @@ class AndroidProfiler(ConvertingProfiler):
         self._numbers = itertools.count()
         self._models: dict[str, _Model] = {}
         self._timings: dict[str, ToolTiming] = {}
-        self._looked_s = -math.inf
-        self._cooled: dict[str, Any] = {}
+        self._cooling = Cooling(self._adb)
 
     def _choose(self, runtime: str | None, booked: Booked | None) -> tuple[str, Runtime]:
         tools = booked.tools if booked else {}
@@ -116,7 +147,7 @@ class AndroidProfiler(ConvertingProfiler):
 
     def _open(self) -> None:
         self._folder = f"{TEMPORARY}/unas-hw-{secrets.token_hex(4)}"
-        self._cooled = {"limit_c": COOL_C, "waits": 0, "waited_s": 0.0, "not_reached": 0, "hottest_c": None}
+        self._cooling = Cooling(self._adb)
         try:
             self._adb.shell(f"mkdir {self._folder}")
             self._tool = self._install()
@@ -178,7 +209,7 @@ class AndroidProfiler(ConvertingProfiler):
         return max(LEAST_RUNS, min(calls_per_block(self._time_s, key, longer), MOST_RUNS))
 
     def _time_s(self, key: str, calls: int) -> float:
-        self._cool_down()
+        self._cooling.wait()
         timing = self._run(key, max(LEAST_RUNS, min(calls, MOST_RUNS)))
         latency_ms = max(timing.latency_ms, timing.resolution_ms / 2)  # a tool that prints 0.00 means less than 0.005
         if not latency_ms > 0:
@@ -211,23 +242,7 @@ class AndroidProfiler(ConvertingProfiler):
         return timing
 
     def _begin(self, label: str) -> None:
-        self._looked_s = -math.inf
-        self._cool_down()
-
-    def _cool_down(self) -> None:
-        left_s = COOL_TOTAL_S - self._cooled["waited_s"]
-        if time.monotonic() - self._looked_s < LOOK_S or left_s <= 0:
-            return
-        found = self._adb.cool_down(COOL_C, min(COOL_S, left_s), poll_s=LOOK_S)
-        self._looked_s = time.monotonic()
-        if found.hottest is None:
-            return
-        hottest_c = self._cooled["hottest_c"]
-        self._cooled["hottest_c"] = max(found.hottest.temperature_c, hottest_c or found.hottest.temperature_c)
-        if found.waited_s >= min(LOOK_S, COOL_S, left_s):  # else one look was enough
-            self._cooled["waits"] += 1
-            self._cooled["waited_s"] += found.waited_s
-            self._cooled["not_reached"] += not found.reached
+        self._cooling.begin()
 
     def details(self, key: str) -> dict[str, Any]:
         timing = self._timings[key]
@@ -259,7 +274,7 @@ class AndroidProfiler(ConvertingProfiler):
             "temperature_c": max((zone.temperature_c for zone in facts.zones), default=None),
             "tool": {"name": TOOLS[self._runtime.engine].name, "path": self._tool_path},
             "affinity": bound,
-            "cool_downs": dict(self._cooled),
+            "cool_downs": dict(self._cooling.seen),
             "versions": {name: version(name) for name in self._runtime.packages},
             "revision": revision(),
         }

@@ -99,14 +99,8 @@ def sources() -> bytes:
 class SshProfiler(AgentProfiler):
     """Times on another machine; a connection that breaks is made again, with everything that was loaded.
 
-    Args:
-        address: As in ``Address``.
-        runtime: What runs there; None takes what is found there, onnxruntime first.
-        threads: Threads an operation may use.
-        connect_s: How long the host has to answer.
-
-    Attributes:
-        engines: What is found there, by the names of runtimes.
+    The address is as in ``Address``; without a runtime it takes what is found there, onnxruntime first. ``engines`` are
+    what is found there, by the names of runtimes.
     """
 
     def __init__(self, address: str, runtime: str | None, threads: int, *, connect_s: float = CONNECT_S) -> None:

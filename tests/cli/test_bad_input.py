@@ -87,12 +87,12 @@ def test_hyper_parameters_that_cannot_be_are_refused_before_anything_is_done(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("phone")
 def test_other_budgets_methods_and_estimators_are_refused_with_the_mend(unas_hw: Run, images: str) -> None:
     search = ("search", "--latency-budget", "50%", "--dataset", images)
     refused(unas_hw(*search, "--energy-budget", "40"), 2, "'40' has no unit", "--energy-budget", "mJ")
     refused(unas_hw(*search, "--params-budget", "4Mb"), 2, "--params-budget")
     refused(unas_hw(*search, "--method", "dats"), 2, "did you mean 'darts'")
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     refused(unas_hw(*search, "--estimator", "rebra"), 2, "did you mean 'rebar'")
     refused(unas_hw(*search, "--estimator", "reinforce-loo"), 2, "--architectures 2")
     refused(unas_hw(*search, "--budget-form", "hing"), 2, "hinge")
@@ -101,8 +101,8 @@ def test_other_budgets_methods_and_estimators_are_refused_with_the_mend(unas_hw:
     )
 
 
+@pytest.mark.usefixtures("phone")
 def test_a_budget_that_no_network_keeps_is_told_before_anything_is_trained(unas_hw: Run, images: str) -> None:
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     found = unas_hw("search", "--latency-budget", "50%", "--dataset", images, "--params-budget", "10")
     assert found.exit_code == 3
     assert "no network of mbconv-small meets the params budget of 10" in found.stdout
@@ -189,16 +189,16 @@ def test_a_missing_run_says_how_to_make_one(unas_hw: Run, command: str) -> None:
     refused(unas_hw(command, "--run", "nobody"), 1, "nobody", "unas-hw search --latency-budget")
 
 
+@pytest.mark.usefixtures("phone")
 def test_a_run_that_was_begun_with_other_settings_is_left_alone(unas_hw: Run, images: str) -> None:
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     words = ("search", "--dataset", images, *QUICK, "--run", "mine", "--json")
     found = read(unas_hw(*words, "--latency-budget", "60%"))
     refused(unas_hw(*words, "--latency-budget", "70%"), 1, "budget", "--run NAME")
     assert read(unas_hw(*words, "--latency-budget", "60%")) == found
 
 
+@pytest.mark.usefixtures("phone")
 def test_a_format_that_is_not_there_or_cannot_do_what_is_asked_is_refused(unas_hw: Run, images: str) -> None:
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     unas_hw("search", "--latency-budget", "60%", "--dataset", images, *QUICK)
     refused(unas_hw("export", "--format", "onx"), 2, "onx", "onnx")
     refused(unas_hw("export", "--format", "ncnn", "--precision", "int8"), 1, "no int8", "--precision fp32, fp16")
@@ -239,10 +239,22 @@ def test_an_interrupt_is_one_message_and_what_was_measured_is_kept(folder: Path)
     assert b'"record":"header"' in (folder / "t.jsonl").read_bytes()
 
 
+@pytest.mark.slow  # two processes that import PyTorch
 def test_a_full_disk_is_said_to_be_full_and_nothing_measured_is_lost(folder: Path) -> None:
     # A real limit of the operating system: no file of this process may grow beyond it.
     script = "import sys; from cli.main import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", script, "profile", "--device", "sim:phone", "--table", "t.jsonl", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "profile",
+        "--device",
+        "sim:phone",
+        "--networks",
+        "4",
+        "--table",
+        "t.jsonl",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def limit() -> None:

@@ -24,9 +24,9 @@ unas:
 """
 
 
+@pytest.mark.usefixtures("phone")
 def test_the_file_counts_less_than_set_and_that_less_than_the_command_line(unas_hw: Run, images: str) -> None:
     Path("my.yaml").write_text(SETTINGS)
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     words = ("--dataset", images, "--run", "one", "--set", "unas.w_lr=0.004", "--set", "seed=5", "--seed", "6")
     found = unas_hw("search", "--config", "my.yaml", *words)
     assert found.exit_code in (0, 3), found.output
@@ -35,9 +35,9 @@ def test_the_file_counts_less_than_set_and_that_less_than_the_command_line(unas_
     assert (config["w_lr"], config["seed"]) == (0.004, 6)
 
 
+@pytest.mark.usefixtures("phone")
 def test_what_a_search_was_told_reproduces_it(unas_hw: Run, images: str) -> None:
     Path("my.yaml").write_text(SETTINGS)
-    unas_hw("profile", "--device", "sim:phone", "--dataset", images)
     unas_hw("search", "--config", "my.yaml", "--dataset", images, "--run", "one")
     told = yaml.safe_load(Path("runs/one/config.yaml").read_text())
     assert told["latency-budget"] == "60%" and told["unas"]["w_lr"] == 0.005 and told["unas"]["estimator"] == "rebar"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from latency_tables import calibration
 from latency_tables.table import LatencyTable
 from profilers.opspec import OpSpec
 from profilers.registry import open_profiler
@@ -41,6 +42,14 @@ TINY_SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
 def _one_thread() -> None:
     """Tensors here are tiny: threads would only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_knees() -> Iterator[None]:
+    """A calibration tries all of them, which takes seconds for each table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "KNEES", ())
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -285,7 +285,9 @@ def test_markup_is_escaped() -> None:
 def test_plots_are_drawings(there: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     for drawn in (there.table.plot(), there.found.plot()):
-        drawn.figure.savefig("drawing.png")  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
+        figure = drawn.get_figure(root=True)
+        assert figure is not None
+        figure.savefig("drawing.png")
         assert Path("drawing.png").stat().st_size > 5000
         assert drawn.get_xlabel() and drawn.get_ylabel()
     pyplot.close("all")

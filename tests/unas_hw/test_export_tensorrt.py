@@ -41,7 +41,7 @@ def _network(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("rtx")
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in SPACES[:2]), SPACES[2]])
 def test_networks_of_every_space_are_built_in_the_precision_that_was_asked_for(name: str, tmp_path: Path) -> None:
     network, shape = _network(name)
     convolutions = sum(isinstance(each, nn.Conv2d) for each in network.modules())
@@ -56,7 +56,7 @@ def test_networks_of_every_space_are_built_in_the_precision_that_was_asked_for(n
 
 
 @pytest.mark.usefixtures("rtx")
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", [pytest.param("bfloat16", marks=pytest.mark.slow), "int8"])
 def test_what_ships_is_built_ahead_of_time_for_all_batches_and_gpus(precision: str, tmp_path: Path) -> None:
     network, shape = _network(SPACES[2])
     onnx, path = tmp_path / "model.onnx", tmp_path / "new" / "model.engine"

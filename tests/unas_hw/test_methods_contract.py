@@ -14,10 +14,15 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.unas_hw import small_residual
 from unas_hw.errors import MethodError
 from unas_hw.methods import registry
+from unas_hw.methods.pruning.config import METHOD, PruneConfig, prune_settings_of
+from unas_hw.methods.pruning.job import prune
 from unas_hw.methods.registry import BUILTIN, find_method, methods, sections
-from unas_hw.methods.testing import SPACE, MethodContract
+from unas_hw.methods.testing import DEVICE, RULE, SPACE, MethodContract
+from unas_hw.progress import Job
+from unas_hw.search.method import MethodConfig
 
 PACKAGE = Path(__file__).parent / "method_of_others"
 SHORT = {"warmup_epochs": 1, "epochs": 2, "batch_size": 256, "measure_every": 2, "unas": {"finetune_epochs": 1}}
@@ -59,6 +64,32 @@ class TestRlDarts(MethodContract):
         "steps": 192,
         "rl_darts": {"environments": 4, "horizon": 16, "passes": 1, "minibatch": 64},
     }
+
+
+class TestPruning(MethodContract):
+    method = METHOD
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        found = tmp_path_factory.mktemp("pruning")
+        (found / "net.py").write_text(Path(small_residual.__file__).read_text())
+        return found
+
+    @classmethod
+    def config(cls) -> MethodConfig:
+        return PruneConfig()
+
+    @classmethod
+    def job(cls, run: str) -> Job[dict[str, Any]]:
+        short = {"resample_every": 2, "finetune_epochs": 1, "multiple": 1}
+        told = {"epochs": 2, "batch_size": 256, METHOD: short}
+        return prune(prune_settings_of("net.py", budget="60%", device=DEVICE, run=run, **told), RULE)
+
+    def test_settings_outside_their_limits_are_refused(self) -> None:
+        with pytest.raises(MethodError) as caught:
+            PruneConfig(ramp=2.0)
+        assert caught.value.mend == "--set prune.ramp=0; it may be 0 to 1"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ import torch
 
 from latency_tables import calibration
 from latency_tables.errors import PublishedTableError
-from latency_tables.home import Target
 from latency_tables.rows import ANCHOR, NETWORK, OP
 from latency_tables.table import LatencyTable
 from profilers.timing import TimingRule
@@ -64,9 +63,7 @@ def pruned(npz: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFactory
 
 
 def _told(npz: Path) -> PruneSettings:
-    return PruneSettings(
-        network=FILE, budget="50%", dataset=str(npz), target=Target(device=PHONE), run="one", config=SHORT
-    )
+    return PruneSettings(network=FILE, budget="50%", dataset=str(npz), device=PHONE, run="one", config=SHORT)
 
 
 @pytest.fixture
@@ -186,7 +183,7 @@ def test_channels_are_kept_in_eights_unless_another_number_is_told(npz: Path, ru
         "    layers = nn.Conv2d(channels, 72, 3), nn.ReLU(), nn.Conv2d(72, 64, 3), nn.ReLU(), nn.Conv2d(64, 80, 3)\n"
         "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(80, classes))\n"
     )
-    told = replace(_told(npz), network="wide.py", budget=None, limits={"macs": "45%"}, carry=False)
+    told = replace(_told(npz), network="wide.py", budget=None, macs_budget="45%", carry_weights=False)
     kept = {}
     for multiple in (None, 1):
         config = replace(SHORT, multiple=multiple)
@@ -198,7 +195,7 @@ def test_channels_are_kept_in_eights_unless_another_number_is_told(npz: Path, ru
 
 
 def test_budgets_of_macs_and_parameters_are_exact_and_need_no_rows(npz: Path, rule: TimingRule) -> None:
-    told = replace(_told(npz), budget=None, limits={"macs": "40%", "params": "2k"}, carry=False)
+    told = replace(_told(npz), budget=None, macs_budget="40%", params_budget="2k", carry_weights=False)
     result = finish(prune(told, rule))
     assert result["feasible"]
     assert result["pruned"]["macs"] <= 0.4 * result["whole"]["macs"] == result["limits"]["macs"]["limit"]
@@ -230,8 +227,8 @@ def test_a_network_that_takes_longer_than_predicted_is_pruned_further(
     ("told", "words"),
     [
         ({"budget": "1us"}, "latency budget of"),
-        ({"budget": None, "limits": {"macs": "10"}}, "macs budget of 10"),
-        ({"limits": {"params": "1%"}}, "params budget of"),
+        ({"budget": None, "macs_budget": "10"}, "macs budget of 10"),
+        ({"params_budget": "1%"}, "params budget of"),
     ],
 )
 def test_a_budget_that_nothing_keeps_is_answered_before_anything_is_trained(
@@ -249,8 +246,8 @@ def test_a_budget_that_nothing_keeps_is_answered_before_anything_is_trained(
     [
         ({"budget": None}, "there is no budget"),
         ({"budget": "80"}, "'80' has no unit"),
-        ({"limits": {"macs": "0%"}}, "not between 0% and 100%"),
-        ({"limits": {"params": "many"}}, "many"),
+        ({"macs_budget": "0%"}, "not between 0% and 100%"),
+        ({"params_budget": "many"}, "many"),
     ],
 )
 def test_budgets_that_cannot_be_read_are_refused(settings: PruneSettings, told: dict[str, Any], words: str) -> None:
@@ -265,12 +262,12 @@ def test_a_limit_is_a_number_or_a_share_of_the_whole() -> None:
 
 def test_other_settings_are_another_run(settings: PruneSettings, rule: TimingRule, finished: dict[str, Any]) -> None:
     with pytest.raises(RunError, match="was begun with"):
-        finish(prune(replace(settings, config=replace(SHORT, seed=1)), rule))
+        finish(prune(replace(settings, seed=1), rule))
 
 
 def test_a_device_that_only_a_published_table_knows_is_refused(settings: PruneSettings, rule: TimingRule) -> None:
     with pytest.raises(PublishedTableError, match="pixel1"):
-        finish(prune(replace(settings, target=Target(device="pixel1")), rule))
+        finish(prune(replace(settings, device="pixel1"), rule))
 
 
 def test_layers_are_measured_over_both_widths_and_those_of_one_group_along_it() -> None:

@@ -14,8 +14,9 @@ from tests.unas_hw.repairs import Device, between, repaired
 from unas_hw.jobs.train import retrain
 from unas_hw.network import load_network
 from unas_hw.progress import Job, Step, finish
-from unas_hw.repair import job as jobs_repair
-from unas_hw.repair.job import Repaired, adopt, searched
+from unas_hw.repair import adoption
+from unas_hw.repair.adoption import adopt
+from unas_hw.repair.job import Repaired, searched
 from unas_hw.runs import Run
 from unas_hw.training import Recipe, accuracy
 from unas_hw.verify.artifact import Context, open_run
@@ -85,7 +86,7 @@ def test_a_network_that_was_trained_is_trained_again(context: Context, found: Re
     assert now.run.read_json("train/result.json")["architecture"] == str(found.architecture)
 
 
-@pytest.mark.parametrize(("trained", "writes"), [(False, 6), (True, 9)])
+@pytest.mark.parametrize(("trained", "writes"), [(False, 6), pytest.param(True, 9, marks=pytest.mark.slow)])
 def test_a_kill_while_the_files_are_replaced_leaves_the_old_network_and_the_repair_goes_on(
     context: Context, found: Repaired, monkeypatch: pytest.MonkeyPatch, trained: bool, writes: int
 ) -> None:
@@ -105,7 +106,7 @@ def test_a_kill_while_the_files_are_replaced_leaves_the_old_network_and_the_repa
         return wrapped
 
     unas = searched(context, 1.0)
-    monkeypatch.setattr(jobs_repair, "searched", lambda *_: unas)  # it takes half of the time
+    monkeypatch.setattr(adoption, "searched", lambda *_: unas)  # it takes half of the time
     monkeypatch.setattr(Run, "write_json", counted(Run.write_json))
     monkeypatch.setattr(Run, "save_tensors", counted(Run.save_tensors))
     for before_kill in range(writes):
@@ -148,7 +149,7 @@ def test_a_run_that_was_repaired_is_repaired_again_from_there(context: Context, 
 
 
 def test_a_trained_network_is_trained_where_it_was_if_that_is_here(context: Context) -> None:
-    assert jobs_repair._hardware(context.run).device == "cpu"
+    assert adoption._hardware(context.run).device == "cpu"
     context.run.write_json("train/result.json", {"hardware": {"device": "cuda", "bf16": True}})
     expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert jobs_repair._hardware(context.run).device == expected
+    assert adoption._hardware(context.run).device == expected

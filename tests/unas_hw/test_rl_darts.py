@@ -81,14 +81,15 @@ def test_the_expected_latency_is_that_of_networks_drawn_as_they_are_probable(
 
 def test_a_search_that_was_stopped_goes_on_bit_for_bit(space: ImpalaSpace, model: LatencyModel) -> None:
     aim_ms = model.latency_ms(model.smallest) * 1.2
-    whole = begun(space, model, aim_ms=aim_ms)
+    config = replace(SHORT, steps=768)
+    whole = begun(space, model, config, aim_ms=aim_ms)
     told = [without_time(line) for line in whole.updates()]
-    first = begun(space, model, aim_ms=aim_ms)
+    first = begun(space, model, config, aim_ms=aim_ms)
     updates = first.updates()
     begin = [without_time(next(updates)) for _ in range(2)]
     tensors, scalars = first.state()
     tensors = {name: each.clone() for name, each in tensors.items()}
-    second = begun(space, model, aim_ms=aim_ms)
+    second = begun(space, model, config, aim_ms=aim_ms)
     second.restore(tensors, scalars)
     assert begin + [without_time(line) for line in second.updates()] == told
     assert torch.equal(second.alpha, whole.alpha)

@@ -320,7 +320,7 @@ def test_a_table_of_a_machine_that_changed_is_rescaled_before_a_search_begins(
     assert len(LatencyTable.load(path).sessions) == len(table.sessions) + 1
 
 
-@pytest.mark.parametrize("name", ["one", None])
+@pytest.mark.parametrize("name", [None, pytest.param("one", marks=pytest.mark.slow)])
 def test_a_search_that_was_stopped_goes_on_though_another_measured_its_table_again(
     settings: SearchSettings, rule: TimingRule, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     name: str | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from profilers.timing import TimingRule
+from tests.unas_hw.conftest import TINY_SPACE
 from unas_hw.errors import MemoryBudgetError
 from unas_hw.jobs.search import search
 from unas_hw.memory import CLEAR
@@ -20,9 +21,11 @@ TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, m
 
 
 @pytest.fixture
-def settings(npz: Path, small_table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSettings:
+def settings(npz: Path, tiny_table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSettings:
     monkeypatch.chdir(tmp_path)
-    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", config=TINY)
+    return SearchSettings(
+        budget="40%", space=TINY_SPACE, dataset=str(npz), table=tiny_table_path, run="one", config=TINY
+    )
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")

@@ -94,7 +94,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_networks_of_every_space_give_the_same_outputs(name: str, seed: int) -> None:
     network = drawn(name, seed)
     model = loaded(written(network, SPACES[name]))
@@ -105,7 +105,9 @@ def test_networks_of_every_space_give_the_same_outputs(name: str, seed: int) -> 
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize(("precision", "allowed"), [("bfloat16", 0.05), ("float16", 0.01)])
+@pytest.mark.parametrize(
+    ("precision", "allowed"), [("float16", 0.01), pytest.param("bfloat16", 0.05, marks=pytest.mark.slow)]
+)
 def test_half_the_bits_inside_take_and_give_float32(name: str, precision: str, allowed: float) -> None:
     network = drawn(name)
     model = loaded(written(network, SPACES[name], precision=precision))
@@ -129,6 +131,7 @@ def test_spaces_of_ones_own_can_be_written() -> None:
             torch.testing.assert_close(outputs(model, x), outputs(network, x), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow  # six processes, half of which import PyTorch
 def test_it_runs_where_nothing_of_ours_is_installed(elsewhere: str, tmp_path: Path) -> None:
     for name in OURS:
         done = subprocess.run([elsewhere, "-I", "-c", f"import {name}"], capture_output=True, text=True)
@@ -181,7 +184,7 @@ def test_the_file_is_readable_tidy_and_nothing_but_torch() -> None:
 
 
 @pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is not installed")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_a_formatter_and_a_linter_find_nothing_to_do(precision: str) -> None:
     for network, shape in [(drawn(name), shape) for name, shape in SPACES.items()] + [(Everything(), (4, 8, 8))]:
         path = written(network, shape, precision=precision)

@@ -31,6 +31,7 @@ from unas_hw.verify import (
 )
 from unas_hw.verify.onnx_file import layer_types, onnx_checks, runtime_warnings
 
+pytestmark = pytest.mark.usefixtures("remembered_exports")
 GOOD, BAD, NAN = Check("good", 1.0, 1.0), Check("bad", 1.1, 1.0), Check("nan", math.nan, 1.0)
 
 

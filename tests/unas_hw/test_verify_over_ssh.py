@@ -9,6 +9,7 @@ import pytest
 
 from profilers.timing import TimingRule
 from tests.profilers import sshd
+from tests.unas_hw.conftest import PHONE, TINY_SPACE
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.search import search
 from unas_hw.jobs.verify import verify
@@ -26,12 +27,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Server]:
 
 
 def test_outputs_and_latency_are_those_of_the_other_machine(
-    server: sshd.Server, npz: Path, small_table_path: Path, rule: TimingRule
+    server: sshd.Server, npz: Path, tiny_table_path: Path, rule: TimingRule
 ) -> None:
     unas = UnasConfig(warmup_epochs=0, epochs=0, finetune_epochs=1)
-    finish(search(SearchSettings(budget="60%", dataset=str(npz), table=small_table_path, run="one", config=unas), rule))
+    told = SearchSettings(
+        budget="60%", space=TINY_SPACE, dataset=str(npz), table=tiny_table_path, run="one", config=unas
+    )
+    finish(search(told, rule))
     here = finish(export(ExportSettings(format="onnx", repair=False), rule))
-    assert here["device"] == "sim:phone"
+    assert here["device"] == PHONE
     there = finish(verify(here["path"], device=server.address(), rule=rule))
     assert there["device"] == server.address()
     assert there["runtime"] == "onnxruntime"

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_tables.home import Target
 from profilers.timing import timing_rule
 from unas_hw.api.found import Found
 from unas_hw.api.running import Callback, follow
-from unas_hw.api.tables import Table, target_of
-from unas_hw.api.told import shared_out
+from unas_hw.api.tables import Table
 from unas_hw.budget import Budget
 from unas_hw.jobs.search import search as searched
-from unas_hw.methods.pruning.config import METHOD, PruneConfig, PruneSettings
+from unas_hw.methods.pruning.config import prune_settings_of
 from unas_hw.methods.pruning.job import prune as pruned
 from unas_hw.methods.settings import settings_of
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import SPACES, find_space
-from unas_hw.training import Hardware
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,12 +92,7 @@ def prune(
     network: str | Path,
     *,
     budget: Budget | str | None = None,
-    macs_budget: str | None = None,
-    params_budget: str | None = None,
     table: Table | str | Path | None = None,
-    carry_weights: bool = True,
-    train_on: str | None = None,
-    bf16: bool | None = None,
     rounds: int | None = None,
     callbacks: Iterable[Callback] = (),
     progress: bool | None = None,
@@ -112,17 +103,12 @@ def prune(
     Args:
         network: ``package.module:factory``, ``my_net.py`` (its function ``build``) or ``my_net.py:factory``.
         budget: Of the latency: ``80ms``, ``80ms@p90``, or ``50%`` of what the whole network takes.
-        macs_budget: ``20M`` multiply-accumulates an image, or ``50%`` of the whole network's.
-        params_budget: ``100k`` learned numbers, or ``50%`` of the whole network's.
         table: By default the one for this network, made where there is none.
-        carry_weights: Whether the weights that were trained beside the masks are kept and fine-tuned.
-        train_on: ``cpu``, ``gpu`` or ``gpu:1``; by default a GPU where there is one.
-        bf16: Whether products are in bfloat16; by default on a GPU.
         rounds: Samples of each network at most.
         callbacks: What is told of it.
         progress: Whether there is a bar; by default in a terminal and in a notebook.
-        settings: Every other option of ``unas-hw prune`` by its name, such as ``dataset``, ``seed``, ``device``, and
-            fields of ``PruneConfig``, such as ``finetune_epochs``.
+        settings: Every other option of ``unas-hw prune`` by its name, such as ``macs_budget`` or ``dataset``; what of
+            ``PruneConfig`` is no option under ``prune={...}``.
 
     Returns:
         What was found. Where no sub-network can meet the budget, ``feasible`` is false, and ``architecture`` None.
@@ -131,35 +117,10 @@ def prune(
         BudgetError: If there is no budget, or one cannot be read.
         PruningError: If the network cannot be pruned.
     """
-    config, target, others = shared_out(settings, PruneConfig, Target, PruneSettings)
     if isinstance(budget, Budget):
-        others.setdefault("confidence", budget.confidence)
-    hyper = PruneConfig(**config)
-    options = {
-        "latency_budget": _text(budget),
-        "macs_budget": macs_budget,
-        "params_budget": params_budget,
-        "table": _text(table.path if isinstance(table, Table) else table),
-        "carry_weights": carry_weights,
-        "train_on": train_on,
-        "bf16": bf16,
-        "rounds": rounds,
-        **target,
-        **others,
-    }
-    options = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
-    limits = {"macs": macs_budget, "params": params_budget}
-    told = PruneSettings(
-        network=str(network),
-        budget=_text(budget),
-        limits={name: text for name, text in limits.items() if text is not None},
-        table=options.get("table"),
-        target=target_of(**target),
-        carry=carry_weights,
-        config=hyper,
-        hardware=Hardware.choose(train_on, bf16),
-        told=options | {METHOD: asdict(hyper)},
-        **others,
+        settings.setdefault("confidence", budget.confidence)
+    told = prune_settings_of(
+        str(network), budget=_text(budget), table=_text(table.path if isinstance(table, Table) else table), **settings
     )
     return follow(pruned(told, timing_rule(rounds)), Found, callbacks, progress)
 

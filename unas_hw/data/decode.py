@@ -35,12 +35,7 @@ _MODES = {1: "L", 3: "RGB"}
 class Encoded(Pixels):
     """Images in files, brought to one size: the shorter side is, and the middle of the longer one stays.
 
-    Args:
-        name: Of the data set, for errors.
-        count: Images.
-        open: The file, or its content, of an image by its number.
-        channels: 1 or 3.
-        size: Pixels a side.
+    ``open`` gives the file, or its content, of an image by its number; channels are 1 or 3; errors say the name.
     """
 
     in_memory = False

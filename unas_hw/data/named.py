@@ -13,13 +13,8 @@ VARIABLE = "UNAS_HW_DATA"
 
 @dataclass(frozen=True)
 class Named:
-    """One of them.
-
-    Attributes:
-        places: Files and folders as they are published; a folder called like the data set is looked into first.
-        fetch: What to put there.
-        hub: Its name on the hub.
-        augmentation: What it is usually trained with; as its form suggests by default.
+    """One of them: files and folders as they are published, of which one called like the data set is looked into first,
+    what to put there, its name on the hub, and what it is usually trained with, as its form suggests by default.
     """
 
     places: tuple[str, ...]

@@ -41,25 +41,10 @@ def write_engine(
         MissingDependencyError: If there is neither TensorRT nor TensorRT-RTX.
         ExportError: If TensorRT has no GPU, or the library refuses the file.
     """
-    from profilers.agent.engines.tensorrt import require_gpu
-    from profilers.agent.engines.tensorrt_build import build, deserialize, library
+    from profilers.agent.engines.tensorrt_build import build, deserialize
     from profilers.agent.engines.tensorrt_types import inspected_types, parsed_types
 
-    try:
-        trt = library()
-    except RuntimeError as error:
-        raise MissingDependencyError(str(error), mend=INSTALL) from error
-    missing = ""
-    try:
-        require_gpu()
-    except RuntimeError as error:
-        missing = str(error)
-    if missing and trt.__name__ == "tensorrt":
-        raise ExportError(
-            f"TensorRT builds for the GPU at hand only: {missing}",
-            mend="run it where the GPU is; TensorRT-RTX needs none: pip uninstall tensorrt, "
-            "pip install 'unas-hw[tensorrt-rtx]'",
-        )
+    trt, missing = _library()
     targets = tuple(capabilities) or (AHEAD_OF_TIME if missing else ())
     here = () if trt.__name__ == "tensorrt" else ("CURRENT",)  # which TensorRT always builds for
     cache = _timing_cache(trt) if trt.__name__ == "tensorrt" else None
@@ -71,12 +56,7 @@ def write_engine(
         with explained(onnx):
             layers = parsed_types(str(onnx))
             plan = build(
-                str(onnx),
-                precision,
-                capabilities=targets or here,
-                batches=batches,
-                timing_cache=timings,
-                detailed=True,
+                str(onnx), precision, capabilities=targets or here, batches=batches, timing_cache=timings, detailed=True
             )
         if not (missing or targets):  # what is for other GPUs need not run on this one
             engine = deserialize(plan)
@@ -119,6 +99,28 @@ def _compute(layers: Mapping[str, Mapping[str, int]]) -> Counter[str]:
     for types in judged.values():
         found.update({name: count for name, count in types.items() if name not in UNCOUNTED})
     return found
+
+
+def _library() -> tuple[Any, str]:
+    """TensorRT or TensorRT-RTX, and what is missing of a GPU here, which only the latter can do without."""
+    from profilers.agent.engines.tensorrt import require_gpu
+    from profilers.agent.engines.tensorrt_build import library
+
+    try:
+        trt = library()
+    except RuntimeError as error:
+        raise MissingDependencyError(str(error), mend=INSTALL) from error
+    try:
+        require_gpu()
+    except RuntimeError as error:
+        if trt.__name__ == "tensorrt":
+            raise ExportError(
+                f"TensorRT builds for the GPU at hand only: {error}",
+                mend="run it where the GPU is; TensorRT-RTX needs none: pip uninstall tensorrt, "
+                "pip install 'unas-hw[tensorrt-rtx]'",
+            ) from error
+        return trt, str(error)
+    return trt, ""
 
 
 def _timing_cache(trt: Any) -> Path:

@@ -58,23 +58,10 @@ def profile_devices(
         TableError: If there is one path for devices that differ.
     """
     done = Profiled()
-    kinds: dict[Any, list[Profiler]] = {}
-    for number, device in enumerate(dict.fromkeys(devices)):
-        if len(devices) > 1:
-            yield Step("connect", number, len(devices))
-        try:
-            found = open_device(device, runtime=runtime, threads=threads)
-            kind = (tuple(sorted(found.fingerprint().items())), found.runtime, found.threads)
-        except UnasError as error:
-            if len(devices) == 1 or error.misuse:
-                raise
-            done.lost.append(error)
-            yield Step("connect", number, len(devices), f"{error.what}; the other devices go on")
-            continue
-        kinds.setdefault(kind, []).append(found)
+    kinds = yield from _opened(devices, runtime, threads, done.lost)
     if path is not None and len(kinds) > 1:
         raise TableError(f"{path} is one table, and the devices are of {len(kinds)} kinds", mend="leave --table out")
-    jobs = {tuple(each.device for each in team): profile(space, team, path=path, **settings) for team in kinds.values()}
+    jobs = {tuple(each.device for each in team): profile(space, team, path=path, **settings) for team in kinds}
     if len(jobs) == 1:
         (job,) = jobs.values()
         done.tables = [(yield from job)]
@@ -94,6 +81,27 @@ def profile_devices(
     if not done.tables:
         raise done.lost[0]
     return done
+
+
+def _opened(
+    devices: Sequence[str], runtime: str | None, threads: int, lost: list[UnasError]
+) -> Job[list[list[Profiler]]]:
+    """Profilers of the devices, those that are alike together; an error of one of several goes to ``lost``."""
+    kinds: dict[Any, list[Profiler]] = {}
+    for number, device in enumerate(dict.fromkeys(devices)):
+        if len(devices) > 1:
+            yield Step("connect", number, len(devices))
+        try:
+            found = open_device(device, runtime=runtime, threads=threads)
+            kind = (tuple(sorted(found.fingerprint().items())), found.runtime, found.threads)
+        except UnasError as error:
+            if len(devices) == 1 or error.misuse:
+                raise
+            lost.append(error)
+            yield Step("connect", number, len(devices), f"{error.what}; the other devices go on")
+            continue
+        kinds.setdefault(kind, []).append(found)
+    return list(kinds.values())
 
 
 def _kept(job: Job[LatencyTable], names: tuple[str, ...], results: dict[tuple[str, ...], LatencyTable]) -> Job[None]:

@@ -69,11 +69,8 @@ def evaluate_run(
         for label in found.worst(WORST)
     ]
     return {
-        "run": str(context.run.path),
-        "architecture": str(context.architecture),
-        "dataset": data.name,
+        **_subject(context, data, path),
         "split": part,
-        "weights": str(path),
         "images": found.images,
         "top1": found.top1,
         "interval_95": list(found.interval),
@@ -82,22 +79,25 @@ def evaluate_run(
         "worst_classes": worst,
         "images_per_s": found.images_per_s,
         "device": device or "cpu",
-        "params": sum(weight.numel() for weight in network.parameters()),
-        "macs": context.space.workload(context.architecture).cost.macs // context.space.input_shape[0],
+        **_size(context, network),
     }
 
 
 def _played(context: Context, policy: nn.Module, path: Path) -> dict[str, Any]:
     assert isinstance(policy, Policy)  # no other space is one of policies
-    return {
-        "run": str(context.run.path),
-        "architecture": str(context.architecture),
-        "dataset": context.data.name,
-        "weights": str(path),
-        **judged(policy, find_task(context.data.origin)),
-        "params": sum(weight.numel() for weight in policy.parameters()),
-        "macs": context.space.workload(context.architecture).cost.macs // context.space.input_shape[0],
-    }
+    judgement = judged(policy, find_task(context.data.origin))
+    return {**_subject(context, context.data, path), **judgement, **_size(context, policy)}
+
+
+def _subject(context: Context, data: Dataset, weights: Path) -> dict[str, Any]:
+    run, architecture = str(context.run.path), str(context.architecture)
+    return {"run": run, "architecture": architecture, "dataset": data.name, "weights": str(weights)}
+
+
+def _size(context: Context, network: nn.Module) -> dict[str, Any]:
+    """Learned numbers, and multiply-accumulates of one image."""
+    macs = context.space.workload(context.architecture).cost.macs // context.space.input_shape[0]
+    return {"params": sum(weight.numel() for weight in network.parameters()), "macs": macs}
 
 
 def _network(context: Context, weights: str | None) -> tuple[nn.Module, Path]:

@@ -24,7 +24,8 @@ from unas_hw.jobs.verify import verified
 from unas_hw.meter import Reading
 from unas_hw.network import WEIGHTS
 from unas_hw.progress import Job, Step
-from unas_hw.repair.job import Repaired, adopt, repair
+from unas_hw.repair.adoption import adopt
+from unas_hw.repair.job import Repaired, repair
 from unas_hw.space import Architecture
 from unas_hw.verify.artifact import Context, open_run
 from unas_hw.verify.card import write_model_card

@@ -19,6 +19,13 @@ from unas_hw.spaces import find_space, in_precision, origin_of
 from unas_hw.spaces.genotypes import read_genotype
 from unas_hw.spaces.published import find_published_architecture
 
+_UNPRICED: dict[str, Any] = dict.fromkeys(("predicted_ms", "low_ms", "high_ms")) | {
+    "coverage": 0.0,
+    "regressed": (),
+    "not_covered": (),
+}
+"""What is predicted without a table."""
+
 
 def predict_network(
     architecture: str,
@@ -64,20 +71,12 @@ def predict_network(
         found = in_precision(found, chosen.header["precision"])
     if chosen and measure:
         chosen = yield from measured_where_possible(chosen, found.parts(parsed))
-    nothing = {
-        "predicted_ms": None,
-        "low_ms": None,
-        "high_ms": None,
-        "coverage": 0.0,
-        "regressed": (),
-        "not_covered": (),
-    }
     return {
         "architecture": str(parsed),
         "space": found.origin,
         "input_shape": list(found.input_shape),
         "table": str(chosen.path) if chosen else None,
-        **(asdict(predict(found, chosen, parsed)) if chosen else nothing),
+        **(asdict(predict(found, chosen, parsed)) if chosen else _UNPRICED),
         "networks_measured": len(chosen.calibration.residuals) if chosen else 0,
         "params": cost.params,
         "macs": cost.macs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from unas_hw.spaces.published import find_published_architecture
 from unas_hw.zero_cost.flow import free_flow, fresh_supernet
 from unas_hw.zero_cost.proxies import PROXIES, Batch, fresh_network
 from unas_hw.zero_cost.ranking import correlations
-
-if TYPE_CHECKING:
-    pass
 
 NETWORKS, BATCH_SIZE = 10, 32
 SCORES = ("freeflow", *PROXIES, "params", "macs")
@@ -60,8 +57,7 @@ def score_networks(
         raise ArchitectureError(
             f"the networks are those of {accuracies}", mend="leave out the architectures, or --accuracies"
         )
-    texts = list(architectures) if known is None else list(known)
-    texts = [str(find_published_architecture(text) or text) for text in texts]
+    texts = [str(find_published_architecture(text) or text) for text in (architectures if known is None else known)]
     if known is not None and networks is not None and networks < len(texts):
         texts = rng.sample(texts, networks)
     name = space or (said(texts[0]).get("space") if texts else None)
@@ -70,15 +66,12 @@ def score_networks(
     yield Step("freeflow", 0, 1)
     flow = free_flow(found, fresh_supernet(found, seed))
     yield Step("freeflow", 1, 1)
-    shares = flow.scores(found, np.array([found.indices(each) for each in parsed]))
+    shares = flow.scores(found, np.array([found.indices(each) for each in parsed])).tolist()
     batch = _batch(found, dataset, image_size, seed)
     rows: list[dict[str, Any]] = []
-    for number, (architecture, share) in enumerate(zip(parsed, shares.tolist(), strict=True)):
+    for number, (architecture, share) in enumerate(zip(parsed, shares, strict=True)):
         yield Step("score", number, len(parsed))
-        network, cost = fresh_network(found, architecture, seed), found.workload(architecture).cost
-        row: dict[str, Any] = {"architecture": str(architecture), "freeflow": share}
-        row |= {proxy: score(network, batch) for proxy, score in PROXIES.items()}
-        rows.append(row | {"params": cost.params, "macs": cost.macs})
+        rows.append({"architecture": str(architecture), "freeflow": share, **_scores(found, architecture, batch, seed)})
         if known is not None:
             rows[-1]["accuracy"] = known[texts[number]]
     yield Step("score", len(parsed), len(parsed))
@@ -90,6 +83,12 @@ def score_networks(
         "networks": rows,
         "correlations": None if known is None else _correlations(rows),
     }
+
+
+def _scores(space: SearchSpace, architecture: Architecture, batch: Batch, seed: int) -> dict[str, float]:
+    network, cost = fresh_network(space, architecture, seed), space.workload(architecture).cost
+    proxies = {name: score(network, batch) for name, score in PROXIES.items()}
+    return proxies | {"params": cost.params, "macs": cost.macs}
 
 
 def _correlations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

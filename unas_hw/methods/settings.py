@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -12,8 +12,8 @@ from unas_hw.budget import Budget, parse_limit
 from unas_hw.errors import BudgetError, ConfigurationError, MethodError
 from unas_hw.methods.registry import PLAYING, find_method, sections
 from unas_hw.search.method import MethodConfig
-from unas_hw.search.settings import SearchSettings, as_told, options_of
-from unas_hw.settings import refuse_unknown, settings_in, typed
+from unas_hw.search.settings import SearchSettings, as_told, options_of, replaced
+from unas_hw.settings import refuse_unknown, typed
 
 DEFAULT = "unas"
 """The method of a search that was told none."""
@@ -49,18 +49,10 @@ def settings_of(*, task: str | None = None, **told: Any) -> SearchSettings:
         configs.append(find_method(configs[0].ends_with).config().suited(begun))
     flat = {name: value for name, value in told.items() if value is not None}
     _refuse_others(begun, configs, flat)
-    configs = [_replaced(each, under.get(each.section, {}), flat) for each in configs]
+    configs = [replaced(each, under.get(each.section, {}), flat) for each in configs]
     settings = replace(begun, config=configs[0], ending=configs[1] if len(configs) > 1 else None)
     _check(settings)
-    return replace(settings, told=as_told(settings))
-
-
-def refuse_unknown_keys(names: Iterable[str]) -> None:
-    """Raises ``ConfigurationError`` for a key of a file that is neither an option nor a setting of a section."""
-    known = [*options_of(SearchSettings).values(), "task", *owners(), *(f"{DEFAULT}.{name}" for name in ALSO)]
-    known += [f"{section}.{name}" for section, config in sections().items() for name, _, _ in settings_in(config)]
-    for name in names:
-        refuse_unknown(name, known)
+    return replace(settings, told=as_told(settings, *configs))
 
 
 @cache
@@ -103,20 +95,6 @@ def _refuse_others(begun: SearchSettings, configs: list[MethodConfig], flat: Map
         raise MethodError(
             f"--{shown} does nothing with --method {begun.method}", mend=f"leave out --{shown}, which is for {where}"
         )
-
-
-def _replaced(config: MethodConfig, section: Mapping[str, Any], flat: Mapping[str, Any]) -> MethodConfig:
-    """With what its section and then options say of it; checked."""
-    known = {f"{config.section}.{name}": name for name, _, _ in settings_in(config)}
-    values: dict[str, Any] = {}
-    for name, value in section.items():
-        refuse_unknown(key := f"{config.section}.{name}", [*known])
-        values[name] = typed(type(config), name, value, key)
-    for name in flat.keys() & set(options_of(config).values()):
-        values[name] = typed(type(config), name, flat[name], name.replace("_", "-"))
-    found = replace(config, **values)
-    found.check()
-    return found
 
 
 def _check(settings: SearchSettings) -> None:

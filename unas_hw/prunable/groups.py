@@ -22,13 +22,10 @@ BLOCK = 8
 
 @dataclass(frozen=True)
 class Group:
-    """Channels of which any number but none may stay.
+    """Channels of which any number but none may stay, named by the path of the first layer that makes them.
 
-    Attributes:
-        name: Path of the first layer that makes them.
-        size: Independent units.
-        unit: Channels of that layer that go together.
-        members: Paths of all modules that are resized with them, in order.
+    Of ``size`` independent units, each ``unit`` channels of that layer; ``members`` are the paths of all modules that
+    are resized with them, in order.
     """
 
     name: str

@@ -31,13 +31,9 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Segment:
-    """Part of a tensor's channels.
+    """Part of a tensor's channels: those of a group, of so many units, or, where that is None, those that stay.
 
-    Attributes:
-        group: Whose they are; None for channels that stay.
-        size: Units of the group; 1 for channels that stay.
-        channels: When nothing is left out.
-        repeat: Places that each of them has, as after flattening an image.
+    ``channels`` are counted when nothing is left out; each has ``repeat`` places, as after flattening an image.
     """
 
     group: str | None

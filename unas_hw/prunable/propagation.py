@@ -26,14 +26,9 @@ NORMS: tuple[type[nn.Module], ...] = (
 
 @dataclass(frozen=True)
 class Site:
-    """A call of a module that is resized with its channels.
+    """A call of the module at ``path`` that is resized with its channels: ``(C_in,)`` inputs and ``(C_out,)`` outputs.
 
-    Attributes:
-        node: In the graph.
-        path: Of the module.
-        kind: ``conv``, ``grouped``, ``depthwise``, ``linear`` or ``norm``.
-        inputs: ``(C_in,)`` channels.
-        outputs: ``(C_out,)`` channels.
+    Kinds are ``conv``, ``grouped``, ``depthwise``, ``linear`` and ``norm``.
     """
 
     node: fx.Node
@@ -50,14 +45,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Flow:
-    """Where the channels are.
+    """Where the channels of a network are: by node that gives a tensor or several, those in them; and the sites, in
+    order.
 
-    Attributes:
-        traced: The network.
-        channels: All of them.
-        held: By node that gives a tensor or several, the channels in them.
-        sites: In order.
-        moves: Nodes that were tried out on the channels.
+    ``moves`` are nodes that were tried out on the channels.
     """
 
     traced: Traced

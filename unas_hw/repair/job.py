@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
 from typing import Any
 
-import torch
 from torch import nn
 
 from profilers.units import format_ms
@@ -18,22 +15,17 @@ from unas_hw.meter import Reading, TableMeter
 from unas_hw.methods.pruning.config import METHOD
 from unas_hw.methods.registry import methods
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.search import UnasSearch
-from unas_hw.network import BEFORE, WEIGHTS, inherit, load_network, recalibrate, save_network
+from unas_hw.network import inherit, recalibrate
 from unas_hw.progress import Job, Step
 from unas_hw.repair.neighbours import aim_ms, neighbours, scale_of
 from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of
-from unas_hw.search.published import latency_of
-from unas_hw.search.result import described, limits_kept
 from unas_hw.search.run_folder import CHECKPOINT, SUBSPACE
 from unas_hw.search.selection import Path, best_of
 from unas_hw.space import Architecture
 from unas_hw.spaces import SUBSET, find_space
 from unas_hw.spaces.subspace import Subspace
-from unas_hw.training import Hardware, Recipe
-from unas_hw.training.retraining import FOLDER, retrained
 from unas_hw.verify.artifact import Context
 
 JOURNAL, STATE = "repair.jsonl", "repair.json"
@@ -122,24 +114,12 @@ def repair(
     Raises:
         RunError: If the search's checkpoint is damaged.
     """
-    run, start = context.run, context.architecture
-    lacking = None
-    if run.config.get("table") is None:
-        lacking = "it was trained without a search, so no table and no supernet know its neighbours"
-    elif run.config.get("method") == METHOD:
-        told, less = shlex.quote(run.config["space"].removeprefix(SUBSET)), budget_ms**2 / first.upper_ms
-        lacking = f"it was pruned; unas-hw prune {told} --latency-budget {less:.3g}ms prunes it further"
-    elif not _has_supernet(run):
-        lacking = f"--method {run.config['method']} trains no network but the one it finds"
-    elif not (run.path / CHECKPOINT).is_file():
-        lacking = f"its search left no {CHECKPOINT}, so no other network has weights"
-    if lacking:
-        return Repaired(architecture=None, rounds=(), reason=f"{run.path} has no neighbours: {lacking}", scale=1.0)
+    if lacking := _lacking(context.run, budget_ms, first):
+        return Repaired(
+            architecture=None, rounds=(), reason=f"{context.run.path} has no neighbours: {lacking}", scale=1.0
+        )
     state = _State(context, budget_ms, first, label)
-    while not state.fitting and len(state.rounds) < rounds:
-        path = state.next()
-        if path is None:
-            break
+    while not state.fitting and len(state.rounds) < rounds and (path := state.next()) is not None:
         yield Step("repair", len(state.rounds) + 1, rounds, state.note(path))
         reading = yield from measure(state.unas.space.architecture(path), state.network(path))
         state.add(path, reading)
@@ -155,25 +135,33 @@ def repair(
         )
     else:
         found = Repaired(architecture=None, rounds=tuple(state.rounds), reason=state.reason(), scale=state.scale)
-    run.write_json(
-        STATE,
-        {
-            "scale": found.scale,
-            "from": [
-                {"architecture": str(state.unas.space.architecture(path)), "predicted_ms": state.predicted_ms(path)}
-                | asdict(reading)
-                for path, reading in state.readings.items()
-            ],
-            "table_hash": context.table.hash,
-            "architecture_before": str(start),
-            "architecture": str(found.architecture) if found.architecture else None,
-            "reason": found.reason,
-            "label": label,
-            "budget_ms": budget_ms,
-            "rounds": [each.to_json() for each in found.rounds],
-        },
-    )
+    record = {
+        "scale": found.scale,
+        "from": state.scaled_by(),
+        "table_hash": context.table.hash,
+        "architecture_before": str(context.architecture),
+        "architecture": str(found.architecture) if found.architecture else None,
+        "reason": found.reason,
+        "label": label,
+        "budget_ms": budget_ms,
+        "rounds": [each.to_json() for each in found.rounds],
+    }
+    context.run.write_json(STATE, record)
     return found
+
+
+def _lacking(run: Run, budget_ms: float, first: Reading) -> str | None:
+    """Why the network of this run has no neighbours that could be measured."""
+    if run.config.get("table") is None:
+        return "it was trained without a search, so no table and no supernet know its neighbours"
+    if run.config.get("method") == METHOD:
+        told, less = shlex.quote(run.config["space"].removeprefix(SUBSET)), budget_ms**2 / first.upper_ms
+        return f"it was pruned; unas-hw prune {told} --latency-budget {less:.3g}ms prunes it further"
+    if not _has_supernet(run):
+        return f"--method {run.config['method']} trains no network but the one it finds"
+    if not (run.path / CHECKPOINT).is_file():
+        return f"its search left no {CHECKPOINT}, so no other network has weights"
+    return None
 
 
 def _has_supernet(run: Run) -> bool:
@@ -216,6 +204,14 @@ class _State:
         fitting = [self.unas.space.indices(each.architecture) for each in self.fitting]
         kept = {path: self.readings[path] for path in fitting} or self.readings
         return scale_of([(self.predicted_ms(path), each.judged_ms) for path, each in kept.items()])
+
+    def scaled_by(self) -> list[dict[str, Any]]:
+        """What the scale was learnt from, as plain values."""
+        return [
+            {"architecture": str(self.unas.space.architecture(path)), "predicted_ms": self.predicted_ms(path)}
+            | asdict(reading)
+            for path, reading in self.readings.items()
+        ]
 
     @property
     def fitting(self) -> list[Round]:
@@ -325,74 +321,3 @@ def searched(context: Context, budget_ms: float) -> UnasSearch:
     unas = UnasSearch(space, model, TableMeter(model), context.data, budget_ms, unas_config, context.run, limits)
     unas.resume()
     return unas
-
-
-def adopt(context: Context, architecture: Architecture, reading: Reading, scale: float) -> Job[nn.Module]:
-    """Makes an architecture the run's network and returns it: fine-tuned as after the search, and trained if it was.
-
-    All is made in a folder of its own first. Then the files of the run are replaced, ``architecture.json`` last; what a
-    kill leaves before that is the old network, and the same repair goes on. Weights say which network's they are. The
-    old files are kept in ``repair/before``. The context is that of the old network still.
-
-    Args:
-        context: The run.
-        architecture: As ``repair`` has found it.
-        reading: Of its file.
-        scale: Of the table.
-    """
-    run, space = context.run, context.space
-    unas = searched(context, run.config["budget_ms"])
-    path = unas.space.indices(architecture)
-    made = Run(run.path / "repair" / sha256(str(architecture).encode()).hexdigest()[:6], run.config)
-    made.write_json("config.json", run.config)
-    made.write_json("architecture.json", described(unas.space, unas.model, path))
-    network, valid_accuracy = yield from fine_tuned(unas, path, made)
-    save_network(made, "weights.safetensors", network, architecture)
-    trained = (run.path / WEIGHTS[0]).is_file()
-    if trained:
-        recipe = Recipe(**run.read_json(f"{FOLDER}/recipe.json"))
-        yield from retrained(made, space, architecture, context.data, recipe, _hardware(run))
-    _keep(run, context.architecture, trained)
-    for name in ("checkpoint.safetensors", "metrics.jsonl"):  # of another network
-        (run.path / FOLDER / name).unlink(missing_ok=True)
-    if trained:
-        save_network(run, WEIGHTS[0], load_network(made, space), architecture)
-        told = {"run": str(run.path)}
-        run.write_json(f"{FOLDER}/result.json", made.read_json(f"{FOLDER}/result.json") | told)
-    save_network(run, WEIGHTS[1], network, architecture)
-    result = {
-        **run.read_json(f"{BEFORE}/result.json"),
-        "architecture": str(architecture),
-        "predicted_ms": scale * unas.model.latency_ms(path),
-        **latency_of(context.table, reading),
-        "feasible": True,
-        "limits": limits_kept(unas.constraints, path),
-        "valid_accuracy": valid_accuracy,
-        "repaired_from": str(context.architecture),
-    }
-    run.write_json("result.json", result)
-    run.write_json("architecture.json", described(unas.space, unas.model, path))
-    shutil.rmtree(made.path)
-    return load_network(run, space)
-
-
-def _keep(run: Run, architecture: Architecture, trained: bool) -> None:
-    """Copies the run's network to ``repair/before``, unless it is there: its files may be replaced in part by then."""
-    kept = run.path / BEFORE / "architecture.json"
-    now = run.read_json("architecture.json")
-    if kept.is_file() and run.read_json(f"{BEFORE}/architecture.json") == now:
-        return
-    shutil.rmtree(kept.parent, ignore_errors=True)
-    for name in WEIGHTS if trained else WEIGHTS[1:]:
-        if saved := run.load_tensors(name):
-            run.save_tensors(f"{BEFORE}/{name}", saved[0], {"architecture": str(architecture)})
-    run.write_json(f"{BEFORE}/result.json", run.read_json("result.json"))
-    run.write_json(f"{BEFORE}/architecture.json", now)
-
-
-def _hardware(run: Run) -> Hardware:
-    """What the network was trained on, where that is here."""
-    told = run.path / FOLDER / "result.json"
-    recorded: dict[str, Any] = run.read_json(f"{FOLDER}/result.json").get("hardware", {}) if told.is_file() else {}
-    hardware = Hardware(**recorded)
-    return hardware if torch.cuda.is_available() or not hardware.is_gpu else Hardware()

@@ -6,49 +6,32 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unas_hw.budget import CONFIDENCE, LIMITS
 from unas_hw.search.method import MethodConfig
-from unas_hw.settings import BUDGETS, DATASETS, RUN, TABLE, TRAINING, setting, settings_in
+from unas_hw.settings import BUDGETS, DATASETS, RUN, TABLE, TRAINING, refuse_unknown, setting, settings_in, typed
 
 if TYPE_CHECKING:
     from latency_tables.home import Target
     from unas_hw.training import Hardware
 
 
+Config = TypeVar("Config", bound=MethodConfig)
+
+
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """What a search is told; None means that it finds out.
+class CommonSettings:
+    """What a search and a pruning are both told; None means that they find out."""
 
-    Attributes:
-        method: Its name; by default that of the configuration.
-        config: Of the method; ``seed`` and ``method`` in it are those from here.
-        ending: Of the method that it ends with, where there is one.
-        fresh: Whether the run folder is a new one, numbered where its name is taken.
-        told: All of this as options and sections; lies in the run folder as ``config.yaml``.
-    """
-
-    budget: str | None = setting(
-        None,
-        "80ms, 80ms@p90, or 50% of the way from the fastest to the slowest network.",
-        option="--latency-budget",
-        metavar="BUDGET",
-    )
-    space: str | None = setting(
-        None,
-        "A name of unas-hw spaces, with options ('mbconv?width=0.5'), or your own .yaml or .py file.",
-        option="--space",
-        metavar="SPACE",
-    )
+    budget: str | None = None
+    config: MethodConfig
+    compile: bool = False
     dataset: str = setting(
         "digits",
         f"{DATASETS}.",
         option="--dataset",
         metavar="DATA",
-    )
-    method: str = setting(
-        "", "How to search; the groups below name what each is told.", option="--method", metavar="NAME"
     )
     device: str | None = setting(
         None,
@@ -63,20 +46,10 @@ class SearchSettings:
     confidence: float = setting(
         CONFIDENCE, "With which the network is within the budget.", option="--confidence", group=BUDGETS
     )
-    energy_budget: str | None = setting(
-        None, "Such as 40mJ; needs a table with energies.", option="--energy-budget", metavar="ENERGY", group=BUDGETS
-    )
     macs_budget: str | None = setting(
         None, "Multiply-accumulates of an image, such as 600M.", option="--macs-budget", metavar="N", group=BUDGETS
     )
     params_budget: str | None = setting(None, "Such as 4M.", option="--params-budget", metavar="N", group=BUDGETS)
-    peak_memory_budget: str | None = setting(
-        None,
-        "Activations of the largest operation, such as 2MB.",
-        option="--peak-memory-budget",
-        metavar="BYTES",
-        group=BUDGETS,
-    )
     image_size: int | None = setting(
         None, "Resize images to this.", low=1, option="--image-size", metavar="PIXELS", group=BUDGETS
     )
@@ -116,29 +89,8 @@ class SearchSettings:
     bf16: bool | None = setting(
         None, "Products in bfloat16; by default on a GPU.", option="--bf16/--no-bf16", group=TRAINING
     )
-    compile: bool = setting(False, "Train with torch.compile.", option="--compile/--no-compile", group=TRAINING)
-    memory_budget: str | None = setting(
-        None,
-        "What searching may take, such as 2GB: measured, then kept.",
-        option="--memory-budget",
-        metavar="BYTES",
-        group=TRAINING,
-    )
-    sampled_paths: bool = setting(
-        False, "For that budget, run fewer candidates a step if it has to be.", option="--sampled-paths", group=TRAINING
-    )
-    config: MethodConfig
-    ending: MethodConfig | None = None
     fresh: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "method", self.method or self.config.section)
-        same = {"seed": self.seed, "method": self.method}
-        for name in ("config", "ending"):
-            if (config := getattr(self, name)) is not None:
-                known = {each.name for each in fields(config)}
-                object.__setattr__(self, name, replace(config, **{k: v for k, v in same.items() if k in known}))
 
     @property
     def target(self) -> Target:
@@ -150,7 +102,7 @@ class SearchSettings:
     @property
     def limits(self) -> dict[str, str]:
         """Budgets beside the latency's, by names of ``unas_hw.budget.LIMITS``."""
-        texts = {name: getattr(self, f"{name.replace('-', '_')}_budget") for name in LIMITS}
+        texts = {name: getattr(self, f"{name.replace('-', '_')}_budget", None) for name in LIMITS}
         return {name: text for name, text in texts.items() if text is not None}
 
     @cached_property
@@ -159,6 +111,65 @@ class SearchSettings:
         from unas_hw.training import Hardware
 
         return Hardware.choose(self.train_on, self.bf16, compile=self.compile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(CommonSettings):
+    """What a search is told; None means that it finds out.
+
+    Attributes:
+        method: Its name; by default that of the configuration.
+        config: Of the method; ``seed`` and ``method`` in it are those from here.
+        ending: Of the method that it ends with, where there is one.
+        fresh: Whether the run folder is a new one, numbered where its name is taken.
+        told: All of this as options and sections; lies in the run folder as ``config.yaml``.
+    """
+
+    budget: str | None = setting(
+        None,
+        "80ms, 80ms@p90, or 50% of the way from the fastest to the slowest network.",
+        option="--latency-budget",
+        metavar="BUDGET",
+    )
+    space: str | None = setting(
+        None,
+        "A name of unas-hw spaces, with options ('mbconv?width=0.5'), or your own .yaml or .py file.",
+        option="--space",
+        metavar="SPACE",
+    )
+    method: str = setting(
+        "", "How to search; the groups below name what each is told.", option="--method", metavar="NAME"
+    )
+    energy_budget: str | None = setting(
+        None, "Such as 40mJ; needs a table with energies.", option="--energy-budget", metavar="ENERGY", group=BUDGETS
+    )
+    peak_memory_budget: str | None = setting(
+        None,
+        "Activations of the largest operation, such as 2MB.",
+        option="--peak-memory-budget",
+        metavar="BYTES",
+        group=BUDGETS,
+    )
+    compile: bool = setting(False, "Train with torch.compile.", option="--compile/--no-compile", group=TRAINING)
+    memory_budget: str | None = setting(
+        None,
+        "What searching may take, such as 2GB: measured, then kept.",
+        option="--memory-budget",
+        metavar="BYTES",
+        group=TRAINING,
+    )
+    sampled_paths: bool = setting(
+        False, "For that budget, run fewer candidates a step if it has to be.", option="--sampled-paths", group=TRAINING
+    )
+    ending: MethodConfig | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", self.method or self.config.section)
+        same = {"seed": self.seed, "method": self.method}
+        for name in ("config", "ending"):
+            if (config := getattr(self, name)) is not None:
+                known = {each.name for each in fields(config)}
+                object.__setattr__(self, name, replace(config, **{k: v for k, v in same.items() if k in known}))
 
     @property
     def supernet(self) -> MethodConfig | None:
@@ -176,14 +187,27 @@ def options_of(config: object) -> dict[str, str]:
     }
 
 
-def as_told(settings: SearchSettings) -> dict[str, Any]:
+def as_told(settings: CommonSettings, *configs: MethodConfig) -> dict[str, Any]:
     """``config.yaml``: every option that has a value, and every hyper-parameter; as a file it gives the same again."""
     options = {option: getattr(settings, name) for option, name in options_of(settings).items()}
-    configs = {each.section: each for each in (settings.config, settings.ending) if each is not None}
     sections = {
-        section: {name: value for name, value in asdict(each).items() if name not in ("seed", "method")}
-        for section, each in configs.items()
+        each.section: {name: value for name, value in asdict(each).items() if name not in ("seed", "method")}
+        for each in configs
     }
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in options.items() if value is not None
     } | sections
+
+
+def replaced(config: Config, section: Mapping[str, Any], flat: Mapping[str, Any]) -> Config:
+    """With what its section and then options say of it; checked."""
+    known = {f"{config.section}.{name}": name for name, _, _ in settings_in(config)}
+    values: dict[str, Any] = {}
+    for name, value in section.items():
+        refuse_unknown(key := f"{config.section}.{name}", [*known])
+        values[name] = typed(type(config), name, value, key)
+    for name in flat.keys() & set(options_of(config).values()):
+        values[name] = typed(type(config), name, flat[name], name.replace("_", "-"))
+    found = replace(config, **values)
+    found.check()
+    return found

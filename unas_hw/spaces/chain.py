@@ -15,11 +15,9 @@ from unas_hw.supernet import IDENTITY_DROPOUT, ChainSupernet, MixedOp
 
 @dataclass(frozen=True)
 class Layer:
-    """One place in the chain.
+    """One place in the chain, such as ``stage2.1``: a block for each choice, of which None runs nothing (identity).
 
-    Attributes:
-        name: Where it is, such as ``stage2.1``.
-        candidates: Block per choice; None runs nothing (identity). A fixed layer has one candidate.
+    A fixed layer has one candidate.
     """
 
     name: str

@@ -56,6 +56,7 @@ class DartsSpace(ImageSpace):
     Usable are networks both of whose cells use both of their inputs. In others preprocessings or whole layers are dead:
     those networks are built, and their parts are listed, without what is dead; the terms count it. The sums in the
     nodes and the concatenations have no rows in a table: calibration takes them up.
+    Long, as it is one subject: terms, parts, networks and supernet all list the operations that a layer may run.
 
     Args:
         name: As in ``ImageSpace``.

@@ -45,12 +45,10 @@ class Environments(ABC):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task.
+    """A task, by its name in ``--task``, whose frames are ``(C, H, W)``, square, and in which there are so many
+    actions.
 
     Attributes:
-        name: As in ``--task``.
-        image_shape: ``(C, H, W)`` of a frame, square.
-        actions: How many there are.
         make: Of a number of environments, a seed, and whether they are for evaluation: there all levels are played,
             in training those of the training set.
         highest: Return that normalised returns are relative to; None where none is published.

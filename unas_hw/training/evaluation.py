@@ -24,8 +24,7 @@ class Evaluation:
 
     Attributes:
         images: How many there are.
-        right: Per class, of how many the highest logit is right.
-        of_class: Per class, how many there are.
+        right, of_class: Per class, of how many the highest logit is right, and how many there are.
         top5: Share whose label is among the five highest logits, 0 to 1; None where there are fewer than ten classes.
         loss: Mean cross-entropy.
         images_per_s: From the images as they lie to the logits.

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
-from unas_hw.budget import CONFIDENCE
-from unas_hw.settings import check, setting
-
-if TYPE_CHECKING:
-    from latency_tables.home import Target
-    from unas_hw.training import Hardware
+from unas_hw.search.method import MethodConfig
+from unas_hw.search.settings import CommonSettings, as_told, options_of, replaced
+from unas_hw.settings import refuse_unknown, setting, typed
 
 METHOD = "prune"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneConfig:
+class PruneConfig(MethodConfig):
     """Hyper-parameters. Defaults suit minutes on a CPU."""
 
-    epochs: int = setting(24, "Epochs of training masks and weights together.", low=1)
+    section: ClassVar[str] = METHOD
+
+    epochs: int = setting(24, "Epochs of training masks and weights together.", low=1, option="--epochs", metavar="N")
     resample_every: int = setting(4, "Epochs after which weights begin anew.", low=1)
     warm_share: float = setting(
         0.25,
@@ -28,7 +26,7 @@ class PruneConfig:
         low=0,
         high=0.99,
     )
-    batch_size: int = setting(64, "Images a step.", low=2)
+    batch_size: int = setting(64, "Images a step.", low=2, option="--batch-size", metavar="N")
     w_lr: float = setting(4e-3, "Learning rate of the weights, by AdamW.", low=0)
     w_decay: float = setting(1e-2, "Weight decay.", low=0)
     w_clip: float = setting(5.0, "Largest norm of the weights' gradient.", low=1e-6)
@@ -66,54 +64,56 @@ class PruneConfig:
     finetune_epochs: int = setting(
         8, "Of the network that was found, with the weights that it is carried along with.", low=0
     )
-    seed: int = setting(0, "Of everything random.")
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        check(METHOD, self)
-
-
-def _any_target() -> Target:
-    from latency_tables.home import ANY
-
-    return ANY
-
-
-def _plain_hardware() -> Hardware:
-    from unas_hw.training import Hardware
-
-    return Hardware()
+        self.check()
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneSettings:
+class PruneSettings(CommonSettings):
     """What a pruning is told; None means that it finds out.
 
     Attributes:
         network: ``package.module:factory``, ``my_net.py`` or ``my_net.py:factory``.
-        budget: Of the latency: ``80ms``, ``80ms@p90``, or ``50%`` of what the whole network takes.
-        limits: Of ``macs`` and ``params``: ``20M``, or ``50%`` of the whole network's.
-        confidence: With which the network has to be within the latency budget.
-        dataset, image_size, batch: As in ``SearchSettings``.
-        table: Path or name; by default the one for this network, made where there is none.
-        target: Device, runtime, threads and precision; any by default.
-        run: Name of the run folder; by default made of the settings.
-        carry: Whether the network keeps the weights that were trained beside the masks last, and is fine-tuned.
-        config: Hyper-parameters.
-        hardware: What is trained on.
-        told: All of this as the command line had it; lies in the run folder as ``config.yaml``.
+        config: Hyper-parameters; ``seed`` in it is the one from here.
     """
 
+    budget: str | None = setting(
+        None, "80ms, 80ms@p90, or 50% of what the whole network takes.", option="--latency-budget", metavar="BUDGET"
+    )
+    macs_budget: str | None = setting(
+        None, "20M multiply-accumulates an image, or 50% of the whole's.", option="--macs-budget", metavar="BUDGET"
+    )
+    params_budget: str | None = setting(
+        None, "100k learned numbers, or 50% of the whole's.", option="--params-budget", metavar="BUDGET"
+    )
     network: str
-    budget: str | None = None
-    limits: Mapping[str, str] = field(default_factory=dict)
-    confidence: float = CONFIDENCE
-    dataset: str = "digits"
-    image_size: int | None = None
-    batch: int = 1
-    table: str | None = None
-    target: Target = field(default_factory=_any_target)
-    run: str | None = None
-    carry: bool = True
+    carry_weights: bool = setting(
+        True,
+        "Keep the weights that were trained beside the masks last, and fine-tune them; by default.",
+        option="--carry-weights/--no-carry-weights",
+    )
     config: PruneConfig = field(default_factory=PruneConfig)
-    hardware: Hardware = field(default_factory=_plain_hardware)
-    told: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", replace(self.config, seed=self.seed))
+
+
+def prune_settings_of(network: str, **told: Any) -> PruneSettings:
+    """The settings of a pruning, from options by name and ``prune={...}``; see ``unas_hw.methods.settings``.
+
+    Raises:
+        ConfigurationError: If there is no such setting, or a value is of another type.
+        MethodError: If a hyper-parameter cannot be so.
+    """
+    inner = dict(told.pop(METHOD, None) or {})
+    told.setdefault("seed", inner.pop("seed", None))
+    told = {name: value for name, value in told.items() if value is not None}
+    names = [*options_of(PruneSettings).values(), "fresh"]
+    for name in told:
+        refuse_unknown(name, [*names, *options_of(PruneConfig).values()])
+    values = {name: typed(PruneSettings, name, told[name], name.replace("_", "-")) for name in told if name in names}
+    config = replaced(PruneConfig(), inner, {name: value for name, value in told.items() if name not in names})
+    settings = PruneSettings(network=network, config=config, **values)
+    return replace(settings, told=as_told(settings, settings.config))

@@ -106,7 +106,7 @@ def _network(
 ) -> Job[tuple[nn.Module, float | None]]:
     """The smaller module, and its accuracy on the validation images where it has learnt."""
     config, hardware = settings.config, settings.hardware
-    if not settings.carry:
+    if not settings.carry_weights:
         with hardware.seeded(config.seed):
             return whole.space.network(found.architecture), None
     network = whole.prunable.slimmed(found.masks, search.network.cpu())

@@ -23,7 +23,7 @@ def config_of(settings: PruneSettings, setting: Proxy, table: LatencyTable, budg
     return {
         **config_of_all(settings, setting, table, budget),
         "method": METHOD,
-        "carry_weights": settings.carry,
+        "carry_weights": settings.carry_weights,
         "seed": settings.config.seed,
         METHOD: asdict(settings.config),
     }

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def sub_networks(space: SubsetSpace, multiple: int, count: int = NETWORKS) -> li
 
 
 def table_for(
-    space: SubsetSpace, target: Target, named: str | None, rule: TimingRule, multiple: int, *, rows: bool
+    space: SubsetSpace, target: Target, named: str | Path | None, rule: TimingRule, multiple: int, *, rows: bool
 ) -> Job[LatencyTable]:
     """The table with all that the pruning of this network needs; what it lacks is measured.
 
