@@ -61,23 +61,16 @@ if TYPE_CHECKING:
 def command(
     space: str | None,
     devices: tuple[str, ...],
-    runtime: str | None,
-    threads: int,
     precision: str | None,
     table: str | None,
-    batch: int,
-    dataset: str | None,
-    image_size: int | None,
-    networks: int,
     rounds: int | None,
     time_budget: str | None,
-    more: bool,
     refreshing: bool,
     quick: bool,
     energy: bool,
-    power_command: str | None,
     dry_run: bool,
     as_json: bool,
+    **told: Any,
 ) -> None:
     """Measure the operations of a search space that the device's table does not have yet.
 
@@ -94,39 +87,30 @@ def command(
     from unas_hw.jobs.profile import estimated, refresh, space_for
 
     budget_ms = parse_ms(time_budget) if time_budget else None
-    found = space_for(space, dataset=dataset, image_size=image_size, batch=batch, precision=precision or "float32")
+    images = {name: told.pop(name) for name in ("dataset", "image_size", "batch")}
+    how = {name: told.pop(name) for name in ("runtime", "threads")}
+    found = space_for(space, precision=precision or "float32", **images)
     if table is not None and is_address(table):
         raise click.BadParameter(f"{table} cannot be written to: give a path", param_hint="--table")
     rule = timing_rule(rounds)
     if not (dry_run or refreshing or quick):
-        done = follow(
-            profile_devices(
-                found,
-                devices,
-                runtime=runtime,
-                threads=threads,
-                path=Path(table) if table else None,
-                rule=rule,
-                networks=networks,
-                more=more,
-                time_budget_ms=budget_ms,
-                energy=energy or power_command is not None,
-                power_command=power_command,
-            )
-        )
-        emit_tables(done, as_json)
+        told |= {"rule": rule, "time_budget_ms": budget_ms, "energy": energy or told["power_command"] is not None}
+        job = profile_devices(found, devices, path=Path(table) if table else None, **how, **told)
+        emit_tables(follow(job), as_json)
         return
     if len(devices) != 1:
         raise click.UsageError("--dry-run, --refresh and --quick are for one --device at a time")
     (device,) = devices
-    profiler = open_device(device, runtime=runtime, threads=threads)
+    profiler = open_device(device, **how)
     path = Path(table) if table else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
     if dry_run:
-        emit_estimate(estimated(found, profiler, path=path, rule=rule, networks=networks), path, as_json)
+        emit_estimate(estimated(found, profiler, path=path, rule=rule, networks=told["networks"]), path, as_json)
         return
-    job = refresh(LatencyTable.load(path), profiler, rule) if refreshing else None
-    job = job or quick_profile(found, profiler, path=path, rule=rule)
-    emit_tables(Profiled([follow(job)]), as_json)
+    if refreshing:
+        done = follow(refresh(LatencyTable.load(path), profiler, rule))
+    else:
+        done = follow(quick_profile(found, profiler, path=path, rule=rule))
+    emit_tables(Profiled([done]), as_json)
 
 
 def emit_tables(done: Profiled, as_json: bool) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+import unas_hw
 from unas_hw.methods.pruning.config import METHOD, PruneConfig, PruneSettings
 from unas_hw.settings import RUN, TABLE, TRAINING
 
 from ..configuring import configurable, told_sections
 from ..exporting import end, export_option
 from ..options import GroupedCommand, options_from, said
-from ..terminal import follow, json_option, rounds_option, sheet
+from ..terminal import json_option, rounds_option, sheet
 from .search import measured
 
 GROUPS = {"rounds": TABLE, "config": RUN, "set": RUN}
@@ -42,14 +43,9 @@ def command(
     measured latency. Interrupted or killed, the same command goes on where it was. Exit code 3 if nothing keeps the
     budgets.
     """
-    from profilers.timing import timing_rule
-    from unas_hw.methods.pruning.config import prune_settings_of
-    from unas_hw.methods.pruning.job import prune
-    from unas_hw.methods.pruning.limits import read_budgets
-
-    settings = prune_settings_of(network, **told_sections(context), **said(context, options))
-    read_budgets(settings)  # before anything slow
-    end(follow(prune(settings, timing_rule(rounds))), export_format, rounds, as_json, _lines)
+    told = told_sections(context) | said(context, options)
+    found = unas_hw.prune(network, rounds=rounds, progress=True, **told)
+    end(dict(found.content), export_format, rounds, as_json, _lines)
 
 
 def _lines(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+import unas_hw
 from unas_hw.methods.registry import methods, sections
 from unas_hw.search.settings import SearchSettings
 from unas_hw.settings import RUN, TABLE, TRAINING
@@ -17,7 +18,7 @@ from unas_hw.settings import RUN, TABLE, TRAINING
 from ..configuring import configurable, told_sections
 from ..exporting import end, export_option
 from ..options import GroupedCommand, Option, options_from, said
-from ..terminal import follow, json_option, rounds_option, sheet
+from ..terminal import json_option, rounds_option, sheet
 
 GROUPS = {"rounds": TABLE, "config": RUN, "set": RUN}
 EXAMPLE = """\
@@ -68,15 +69,15 @@ def command(
     settings = settings_of(**told)  # before anything slow
     if processes and processes > 1 and "WORLD_SIZE" not in os.environ:
         raise SystemExit(_in_processes(processes))
-    from profilers.timing import timing_rule
-    from unas_hw.jobs.search import search
-    from unas_hw.progress import finish
-
-    job = search(settings, timing_rule(rounds))
     if os.environ.get("RANK", "0") != "0":  # of several processes one reports
-        finish(job)
+        from profilers.timing import timing_rule
+        from unas_hw.jobs.search import search
+        from unas_hw.progress import finish
+
+        finish(search(settings, timing_rule(rounds)))
         return
-    end(follow(job), export_format, rounds, as_json, _lines)
+    found = unas_hw.search(rounds=rounds, progress=True, **told)
+    end(dict(found.content), export_format, rounds, as_json, _lines)
 
 
 def _in_processes(count: int) -> int:

@@ -18,7 +18,7 @@ from latency_tables import calibration
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # tests of calibration may run in the same process
 def _no_knees() -> Iterator[None]:
     """A calibration tries all of them, which takes seconds for each table."""
     with pytest.MonkeyPatch.context() as patch:

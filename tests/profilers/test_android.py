@@ -158,6 +158,7 @@ def test_what_is_unloaded_is_removed_at_once(device: FakeAdbd, tools: dict[str, 
         assert len(list(folder.glob("*.onnx"))) == 1
 
 
+@pytest.mark.timing
 def test_samples_wait_for_a_hot_device_but_not_for_ever(
     device: FakeAdbd, tools: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # tests of calibration may run in the same process
 def _no_knees() -> Iterator[None]:
     """A calibration tries all of them, which takes seconds for each table."""
     with pytest.MonkeyPatch.context() as patch:

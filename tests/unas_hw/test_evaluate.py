@@ -13,13 +13,13 @@ from torch.nn.functional import cross_entropy
 
 from unas_hw.data import Split
 from unas_hw.errors import DataError, RunError
+from unas_hw.jobs import train
 from unas_hw.jobs.evaluate import evaluate_run
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.progress import finish
 from unas_hw.runs import RUNS, Run
 from unas_hw.space import SearchSpace
 from unas_hw.training import Recipe, evaluate
-from unas_hw.training import retraining as train
 from unas_hw.training.evaluation import wilson
 from unas_hw.verify import artifact
 

@@ -41,7 +41,7 @@ def test_a_script_runs_as_it_is_and_says_what_it_found(name: str, says: list[str
 
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom() -> None:
-    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
     nbformat.validate(notebook)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(Path.cwd())}}).execute()
     kinds = {kind for cell in notebook.cells for out in cell.get("outputs", ()) for kind in out.get("data", ())}

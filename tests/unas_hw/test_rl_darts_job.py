@@ -109,7 +109,7 @@ def test_a_policy_can_be_trained_without_a_search(rule: TimingRule) -> None:
         ({"config": UnasConfig(), "method": ""}, "learns from labelled images", "--task minatar:breakout"),
         ({"dataset": "digits"}, "learns by playing", "--task"),
         ({"space": "mbconv-small", "table": None}, "no space of policies", "--space impala"),
-        ({"rl_darts": RlDartsConfig(gamma=2.0)}, "gamma=2.0", "rl_darts.gamma"),
+        ({"config": RlDartsConfig(gamma=2.0)}, "gamma=2.0", "rl_darts.gamma"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from unas_hw.errors import ArchitectureError, RunError
+from unas_hw.jobs import train
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.train import Elsewhere, retrain
 from unas_hw.network import load_network
@@ -15,7 +16,6 @@ from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.training import Recipe, accuracy
-from unas_hw.training import retraining as train
 from unas_hw.verify import artifact
 
 CHOICES = "k3e3," * 8 + "k5e3"

@@ -28,8 +28,8 @@ def search(
     budget: Budget | str | None = None,
     space: str | SearchSpace | None = None,
     dataset: str | Path | None = None,
-    method: str = "unas",
-    seed: int = 0,
+    method: str | None = None,
+    seed: int | None = None,
     rounds: int | None = None,
     resume: bool = True,
     callbacks: Iterable[Callback] = (),
@@ -48,9 +48,9 @@ def search(
         space: Its name, with options or without, or the path of your own; by default that of the table, if it is given
             as an object, or else what suits the images.
         dataset: ``digits``, the path of an ``.npz``, or a task such as ``minatar:breakout``.
-        method: ``unas``, ``darts``, ``snas``, ``gdas``, ``reinforce``, ``proxylessnas``, ``fbnet``, ``freenas``,
-            ``monas`` or ``radars``.
-        seed: Of everything random.
+        method: ``unas`` by default; ``darts``, ``snas``, ``gdas``, ``reinforce``, ``proxylessnas``, ``fbnet``,
+            ``freenas``, ``monas``, ``radars``, or one that another package brings.
+        seed: Of everything random; 0 by default.
         rounds: Samples of each network at most; more on noisy machines.
         resume: False begins a run folder of its own, numbered, whatever there is.
         callbacks: What is told of it.

@@ -16,7 +16,8 @@ from latency_tables.rows import ANCHOR, OP
 from latency_tables.table import LatencyTable
 from profilers.files import as_plain
 from profilers.precision import parse_precision
-from profilers.timing import timing_rule
+from profilers.profiler import Profiler
+from profilers.timing import TimingRule, timing_rule
 from profilers.units import parse_ms
 from unas_hw.api.results import Predicted, axes, html_of
 from unas_hw.api.running import Callback, follow
@@ -27,7 +28,7 @@ from unas_hw.jobs.profile import profile as measured
 from unas_hw.jobs.profile import refresh as measured_again
 from unas_hw.jobs.profile import space_for
 from unas_hw.jobs.tables import space_of
-from unas_hw.progress import finish
+from unas_hw.progress import Job, finish
 from unas_hw.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -165,9 +166,7 @@ def profile(
     callbacks: Iterable[Callback] = (),
     progress: bool | None = None,
 ) -> Table:
-    """Measures the operations of a space that the device's table does not have yet.
-
-    Stopped, the same call goes on where it was.
+    """Measures the operations of a space that the device's table does not have yet; a call that was stopped goes on.
 
     Args:
         space: Its name, with options or without, the path of your own, or a space; by default what suits the images.
@@ -185,8 +184,8 @@ def profile(
         more: Measure what the table has again, in addition.
         refresh: Measure the anchors only, and rescale the table by them.
         quick: Measure whole networks only; rows come from tables of other devices.
-        energy: Measure energy too, by the device's own meter.
-        power_command: Or by a command or file that prints ``3.2W`` or ``12.5J``.
+        energy: Measure energy too, by the device's own meter, or by
+        power_command: A command or file that prints ``3.2W`` or ``12.5J``.
         callbacks: What is told of it.
         progress: Whether there is a bar; by default in a terminal and in a notebook.
 
@@ -199,24 +198,23 @@ def profile(
     )  # fmt: skip
     profiler = open_device(device, runtime=runtime, threads=threads)
     path = Path(table or default_path(found.title, profiler.device, profiler.runtime, profiler.threads))
-    if refresh:
-        job = measured_again(LatencyTable.load(path), profiler, rule)
-    elif quick:
-        job = quick_profile(found, profiler, path=path, rule=rule)
-    else:
-        job = measured(
-            found,
-            profiler,
-            path=path,
-            rule=rule,
-            networks=networks,
-            more=more,
-            time_budget_ms=time_budget_ms,
-            energy=energy or power_command is not None,
-            power_command=power_command,
-        )
+    job = _measuring(
+        found, profiler, path, rule, refresh=refresh, quick=quick, networks=networks, more=more,
+        time_budget_ms=time_budget_ms, energy=energy or power_command is not None, power_command=power_command,
+    )  # fmt: skip
     told = space if isinstance(space, SearchSpace) else None
     return follow(job, lambda latencies: Table(latencies, told), callbacks, progress)
+
+
+def _measuring(
+    space: SearchSpace, profiler: Profiler, path: Path, rule: TimingRule, *, refresh: bool, quick: bool, **told: Any
+) -> Job[LatencyTable]:
+    """What was asked for: anchors alone, whole networks alone, or rows."""
+    if refresh:
+        return measured_again(LatencyTable.load(path), profiler, rule)
+    if quick:
+        return quick_profile(space, profiler, path=path, rule=rule)
+    return measured(space, profiler, path=path, rule=rule, **told)
 
 
 def predict(
