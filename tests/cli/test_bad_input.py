@@ -221,6 +221,7 @@ def test_a_folder_that_cannot_be_written_is_named(unas_hw: Run, folder: Path, mo
     assert (folder / "file").read_text() == "in the way"
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_one_message_and_what_was_measured_is_kept(folder: Path) -> None:
     script = "import sys; from cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", script, "profile", "--table", "t.jsonl"]

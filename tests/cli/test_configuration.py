@@ -36,6 +36,7 @@ def test_the_file_counts_less_than_set_and_that_less_than_the_command_line(unas_
 
 
 @pytest.mark.usefixtures("phone")
+@pytest.mark.slow
 def test_what_a_search_was_told_reproduces_it(unas_hw: Run, images: str) -> None:
     Path("my.yaml").write_text(SETTINGS)
     unas_hw("search", "--config", "my.yaml", "--dataset", images, "--run", "one")

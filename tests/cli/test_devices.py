@@ -66,6 +66,7 @@ def test_a_phone_is_added_listed_profiled_by_its_name_and_forgotten(
     refused(unas_hw(*words), 2, "no device is called 'mine'")
 
 
+@pytest.mark.slow
 def test_a_phone_that_is_lost_ends_with_exit_code_1_and_its_table_is_kept(
     unas_hw: Run, device: FakeAdbd, tool: str, folder: Path
 ) -> None:

@@ -23,6 +23,7 @@ def found(unas_hw: Run, images: str) -> Any:
     return read(closed)
 
 
+@pytest.mark.slow
 def test_a_search_exports_and_verifies_in_one_command(unas_hw: Run, found: Any) -> None:
     report = found["export"]
     assert report["passed"] and report["format"] == "onnx"

@@ -73,6 +73,7 @@ def test_a_space_with_dead_operations_is_profiled_and_searched(unas_hw: Run, ima
     assert (dead["predicted_ms"], dead["params"]) == (alone["predicted_ms"], alone["params"])
 
 
+@pytest.mark.slow
 def test_a_search_without_a_table_profiles_first(unas_hw: Run, images: str) -> None:
     result = unas_hw(
         "search", "--latency-budget", "70%", "--dataset", images, *TINY, "--device", "sim:gpu", *QUICK, "--json"
@@ -95,6 +96,7 @@ def test_a_budget_that_nothing_meets_is_answered_before_training(unas_hw: Run, i
     assert "the fastest takes" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_budget_that_binds_nothing_is_said_to_and_the_search_goes_on(unas_hw: Run, images: str) -> None:
     unas_hw("profile", "--device", "sim:phone", "--dataset", images, *TINY)
     result = unas_hw("search", "--latency-budget", "10s", "--dataset", images, *TINY, *QUICK, "--json")

@@ -15,6 +15,7 @@ NETWORK = str(Path(small_residual.__file__))
 QUICK = ("--epochs", "2", "--batch-size", "40", "--rounds", "12", "--set", "prune.finetune_epochs=1")
 
 
+@pytest.mark.slow
 def test_a_network_is_pruned_exported_retrained_and_trained_for_another_task_within_the_same_budget(
     unas_hw: Run, images: str, folder: Path
 ) -> None:

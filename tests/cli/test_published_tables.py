@@ -64,6 +64,7 @@ def test_prediction_names_what_no_row_covers(unas_hw: Run) -> None:
     assert found["predicted_ms"] == pytest.approx(86.43, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_search_with_a_published_table_measures_nothing_and_says_so(unas_hw: Run, small: str, images: str) -> None:
     words = ("search", "--table", small, "--dataset", images, "--latency-budget", "50%", *QUICK)
     searched = unas_hw(*words, "--json")

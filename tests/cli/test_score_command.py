@@ -74,6 +74,7 @@ def test_accuracies_of_a_file_give_correlations_beside_those_of_the_sizes(unas_h
     assert "all 3" in text and [line.split()[0] for line in text.strip().split("\n")[-8:]] == list(SCORES)
 
 
+@pytest.mark.slow
 def test_a_file_in_the_other_format_is_read_too(unas_hw: Run) -> None:
     import pandas as pd
 

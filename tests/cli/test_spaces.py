@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
 @pytest.mark.parametrize("name", ["tiny.yaml", "bottlenecks.py"])
+@pytest.mark.slow
 def test_the_examples_pass_every_check(unas_hw: Run, name: str) -> None:
     result = unas_hw("spaces", "check", str(EXAMPLES / name), "--device", "sim:phone")
     assert result.exit_code == 0, result.output

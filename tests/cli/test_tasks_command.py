@@ -18,6 +18,7 @@ def short(section: str) -> list[str]:
     return [word for each in SHORT for word in ("--set", each.format(section))]
 
 
+@pytest.mark.slow
 def test_a_policy_is_found_trained_and_judged(unas_hw: Run) -> None:
     told = (*TASK, "--device", "sim:phone", "--rounds", "4", "--steps", "0.2k", *short("rl_darts"))
     found = unas_hw("search", *told, "--latency-budget", "60%")

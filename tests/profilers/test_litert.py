@@ -182,6 +182,7 @@ def test_a_converter_that_is_not_there_is_made_by_the_line_that_is_given(
     assert caught.value.mend == f"unset {VARIABLE} && {made}"
 
 
+@pytest.mark.slow
 def test_an_environment_without_the_converter_is_told_from_a_module_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_the_last_words_of_what_did_not_start_are_told_whatever_blank_lines_foll
 
 
 @needs_sshd
+@pytest.mark.slow
 def test_what_fails_there_names_the_operation_and_the_next_is_timed(server: sshd.Server, tmp_path: Path) -> None:
     (tmp_path / "damaged.onnx").write_bytes(b"damaged")
     with SshProfiler(server.address(), None, 1) as profiler:

@@ -96,6 +96,7 @@ def test_the_gradient_of_reinforce_is_that_of_the_expected_reward() -> None:
         assert torch.allclose(one, other, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_architecture_for_each_condition() -> None:
     torch.manual_seed(1)
     controller = Controller(CHOICES, condition=1)

@@ -354,6 +354,7 @@ def test_the_option_ops_says_what_there_is_to_choose(name: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "final"), [(USABLE[0], False), (CUT_SHORT, False), (TWICE + TWICE, True)])
+@pytest.mark.slow
 def test_a_network_is_exported_with_all_it_does(tmp_path: Path, path: tuple[int, ...], final: bool) -> None:
     space = _small(3 if final else 4)
     network = space.network(space.architecture(path))

@@ -171,6 +171,7 @@ def test_annealing_goes_from_the_first_temperature_to_the_last() -> None:
     assert find_estimator("gumbel", Toy(), tau=0.4).temperature(0.9) == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 def test_a_learned_surrogate_makes_gradients_quieter_and_is_kept_in_the_state() -> None:
     distribution, term = _distribution(), Toy(COST_ABC + 10)  # far from zero, where plain REINFORCE is loud
     estimator, generator = find_estimator("relax", term), torch.Generator().manual_seed(0)

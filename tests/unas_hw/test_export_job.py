@@ -123,6 +123,7 @@ def test_an_onnx_file_tells_what_one_has_to_know_of_it(run: Run, rule: TimingRul
     assert [entry.version for entry in model.opset_import] == [17]
 
 
+@pytest.mark.slow
 def test_a_shorter_type_is_timed_beside_float32_and_slower_is_said_to_be(run: Run, rule: TimingRule) -> None:
     report = finish(export(ExportSettings(format="onnx", precision="int8", repair=False), rule))
     assert report["float32_ms"] > 0
@@ -259,6 +260,7 @@ def test_an_artifact_of_another_network_than_the_runs_is_refused(run: Run, rule:
 # --- a missed budget --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_missed_budget_is_repaired_and_the_file_is_of_the_new_network(run: Run, rule: TimingRule) -> None:
     result = run.read_json("result.json")
     budget_ms = 0.8 * result["predicted_ms"]

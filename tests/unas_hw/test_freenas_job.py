@@ -206,6 +206,7 @@ def test_scores_that_are_there_are_read_and_not_made_again(
     assert finish(search(settings, rule))["feasible"] is True
 
 
+@pytest.mark.slow
 def test_other_budgets_of_a_search_are_kept(settings: SearchSettings, rule: TimingRule) -> None:
     limited = replace(settings, config=FreenasConfig(), params_budget="90k", run="limited")
     result = finish(search(limited, rule))

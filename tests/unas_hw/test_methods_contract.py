@@ -52,11 +52,13 @@ class TestMonas(MethodContract):
         return found
 
 
+@pytest.mark.slow
 class TestRadars(MethodContract):
     method = "radars"
     quick: ClassVar[Mapping[str, Any]] = {"memory_budget": "8GB", **SHORT}
 
 
+@pytest.mark.slow
 class TestRlDarts(MethodContract):
     method = "rl_darts"
     begin: ClassVar[Mapping[str, Any]] = {"task": "minatar:breakout", "budget": "60%"}
@@ -66,6 +68,7 @@ class TestRlDarts(MethodContract):
     }
 
 
+@pytest.mark.slow
 class TestPruning(MethodContract):
     method = METHOD
 

@@ -83,6 +83,7 @@ def test_imitation_makes_the_best_that_are_known_more_probable(space: ChainSpace
     assert log_prob_of_best(1.0) > log_prob_of_best(0.0) + 0.1
 
 
+@pytest.mark.slow
 def test_the_swept_search_finds_more_of_the_front_than_chance() -> None:
     space = find_space("mbconv-small")
     counts = [len(decision.choices) for decision in space.decisions]
@@ -103,6 +104,7 @@ def test_the_swept_search_finds_more_of_the_front_than_chance() -> None:
     assert min(ours) > max(chance)
 
 
+@pytest.mark.slow
 def test_the_controller_learns_to_keep_a_bound_that_most_networks_break(space: ChainSpace) -> None:
     config = replace(CONFIG, reward="constraint", children=10_000, draws=1, softening=0.0, batch=8)
     search = MonasSearch(space, reward_of(config, limit_ms=5.0), config, seed=0)

@@ -80,6 +80,7 @@ def test_the_table_is_that_of_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_every_method_learns_weights_and_architecture(
     space: ChainSpace, table: LatencyTable, data: Dataset, method: str
 ) -> None:

@@ -145,6 +145,7 @@ def test_rewards_are_learnt_from_as_shares_of_the_deviation_of_discounted_sums_w
     assert learner.recent == whole
 
 
+@pytest.mark.slow
 def test_it_learns_to_press_the_right_button() -> None:
     policy = fresh()
     before = judged(policy, TASK, 40)

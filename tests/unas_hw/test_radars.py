@@ -167,6 +167,7 @@ def test_children_are_drawn_of_what_is_left_and_the_controller_learns_from_them(
     assert sum(path[0] == 3 for (path,) in last) >= 14
 
 
+@pytest.mark.slow
 def test_subspaces_are_drawn_within_the_bound_and_the_controller_learns_what_to_keep(
     footprint: Footprint, reach: Reach
 ) -> None:
@@ -232,6 +233,7 @@ def test_pruning_ends_below_the_bound_with_what_is_pruned_gone(
 
 
 @pytest.mark.parametrize(("reading", "last"), [("children", 2), ("children", 5), ("children", 7), ("subspaces", 5)])
+@pytest.mark.slow
 def test_a_killed_pruning_goes_on_bit_for_bit(begin: Callable[..., RadarsSearch], reading: Any, last: int) -> None:
     config = replace(CONFIG, reading=reading)
     whole = begin("whole", config)

@@ -138,12 +138,14 @@ def test_candidates_are_pruned_until_a_measured_step_keeps_the_bound(whole: list
 
 
 @pytest.mark.usefixtures("_small_machine")
+@pytest.mark.slow
 def test_the_other_reading_keeps_the_bound_too(settings: SearchSettings, rule: TimingRule) -> None:
     told = replace(settings, memory_budget=BOUND, config=replace(PRUNING, reading="subspaces"))
     _keeps_the_bound([step.note for step in search(told, rule)])
 
 
 @pytest.mark.usefixtures("_small_machine", "whole")
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_end(settings: SearchSettings, rule: TimingRule) -> None:
     again = replace(settings, memory_budget=BOUND, run="two")
     for kill in (lambda step: step.stage == "prune" and step.done == 3, lambda step: step.stage == "warm-up"):
@@ -168,6 +170,7 @@ def _kill(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], b
 
 @pytest.mark.usefixtures("_small_machine")
 @pytest.mark.parametrize("warm", [True, False])
+@pytest.mark.slow
 def test_unas_begins_with_what_the_pruning_learnt_where_it_is_told_to(
     settings: SearchSettings, rule: TimingRule, warm: bool
 ) -> None:
@@ -218,6 +221,7 @@ def test_a_bound_that_a_single_network_exceeds_is_refused_with_what_was_seen(
 
 
 @pytest.mark.usefixtures("_small_machine")
+@pytest.mark.slow
 def test_a_bound_that_nothing_keeps_is_refused_once_nothing_can_be_pruned(
     settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ def test_nearer_networks_come_before_more_probable_ones(spaces: dict[str, Search
         assert path != best
 
 
+@pytest.mark.slow
 def test_where_no_ball_holds_one_the_whole_space_is_asked_and_then_nothing_is_left() -> None:
     space = find_space("mbconv-small")
     model, log_probs = _priced(space), _log_probs(space)

@@ -50,6 +50,7 @@ def without_time(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in ("environment_s", "acting_s", "learning_s")}
 
 
+@pytest.mark.slow
 def test_the_supernet_learns_while_it_acts_and_alpha_with_it(space: ImpalaSpace, model: LatencyModel) -> None:
     lines = list(begun(space, model, replace(SHORT, steps=2_048, alpha_lr=0.1)).updates())
     assert lines[-1]["return"] > lines[0]["return"] + 0.5
@@ -57,6 +58,7 @@ def test_the_supernet_learns_while_it_acts_and_alpha_with_it(space: ImpalaSpace,
     assert {line["multiplier"] for line in lines} == {0.0}  # there is no budget
 
 
+@pytest.mark.slow
 def test_a_latency_budget_makes_the_expected_cell_faster(space: ImpalaSpace, model: LatencyModel) -> None:
     free = list(begun(space, model).updates())[-1]
     aim_ms = model.latency_ms(model.smallest) + 0.2 * (free["expected_ms"] - model.latency_ms(model.smallest))
@@ -79,6 +81,7 @@ def test_the_expected_latency_is_that_of_networks_drawn_as_they_are_probable(
     assert float(expected) == pytest.approx(model.values(drawn).mean(), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_bit_for_bit(space: ImpalaSpace, model: LatencyModel) -> None:
     aim_ms = model.latency_ms(model.smallest) * 1.2
     config = replace(SHORT, steps=768)

@@ -52,6 +52,7 @@ def settings(table_of_policies: Path) -> SearchSettings:
     )
 
 
+@pytest.mark.slow
 def test_a_task_is_searched_trained_judged_and_exported_within_its_budget(
     settings: SearchSettings, rule: TimingRule
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_memory_budget_is_kept_by_a_way_that_was_measured(settings: SearchSett
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="only Linux tells the peak memory of a process")
+@pytest.mark.slow
 def test_a_search_that_goes_on_runs_its_steps_as_it_began(settings: SearchSettings, rule: TimingRule) -> None:
     told = replace(settings, memory_budget="8GB")
     job = search(told, rule)

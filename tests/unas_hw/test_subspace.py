@@ -53,6 +53,7 @@ def subspace(request: pytest.FixtureRequest, space: ChainSpace) -> Subspace:
     return Subspace(base, NB201 if request.param.startswith("nas") else DARTS)
 
 
+@pytest.mark.slow
 def test_everything_that_is_done_with_a_space_works_with_its_subspace(subspace: Subspace) -> None:
     subject = Subject(subspace, Target(device="sim:phone"))
     said = {title: look(subject) for title, look in CHECKS.items()}

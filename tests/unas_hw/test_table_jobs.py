@@ -148,6 +148,7 @@ def test_thirty_networks_make_a_table_of_a_new_device(
     assert LatencyTable.load(table.path).hash == table.hash
 
 
+@pytest.mark.slow
 def test_a_full_profile_replaces_adapted_rows(sources: list[LatencyTable], rule: TimingRule, tmp_path: Path) -> None:
     path = tmp_path / "new.jsonl"
     finish(adapt_table(SMALL, sources, _profiler(NEW), path=path, networks=12, rule=rule))

@@ -26,6 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Server]:
         yield started
 
 
+@pytest.mark.slow
 def test_outputs_and_latency_are_those_of_the_other_machine(
     server: sshd.Server, npz: Path, tiny_table_path: Path, rule: TimingRule
 ) -> None:
