@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import unas_hw
 from unas_hw.progress import Job, Step
@@ -92,3 +94,24 @@ def test_no_bar_is_shown_where_nobody_looks_on(capfd: pytest.CaptureFixture[str]
     assert follow(job(), str, progress=True) == "7"
     seen = capfd.readouterr()
     assert seen.out == "" and "a note" in seen.err and "stage ..." in seen.err
+
+
+@pytest.mark.slow
+def test_a_notebook_has_a_bar_of_its_own_that_leaves_the_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("IPYTHONDIR", str(Path.cwd()))
+    cell = nbformat.v4.new_code_cell(
+        "from unas_hw.api.running import follow\n"
+        "from unas_hw.progress import Step\n"
+        "def job():\n"
+        "    for number in range(3):\n"
+        "        yield Step('stage', number, 3, f'note <{number}>')\n"
+        "follow(job(), str)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    NotebookClient(notebook, timeout=120).execute()
+    kinds = [out["output_type"] for out in notebook.cells[0]["outputs"]]
+    assert kinds == ["display_data", "execute_result"]  # and no warning
+    shown = notebook.cells[0]["outputs"][0]["data"]
+    assert "note &lt;0&gt;" in shown["text/html"] and "note &lt;2&gt;" in shown["text/html"]
+    assert "stage" not in shown["text/html"]

@@ -107,8 +107,8 @@ def prune(
         rounds: Samples of each network at most.
         callbacks: What is told of it.
         progress: Whether there is a bar; by default in a terminal and in a notebook.
-        settings: Every other option of ``unas-hw prune`` by its name, such as ``dataset``, ``seed``, ``device``, and
-            fields of ``PruneConfig``, such as ``finetune_epochs``.
+        settings: Every other option of ``unas-hw prune`` by its name, such as ``macs_budget`` or ``dataset``; what of
+            ``PruneConfig`` is no option under ``prune={...}``.
 
     Returns:
         What was found. Where no sub-network can meet the budget, ``feasible`` is false, and ``architecture`` None.
