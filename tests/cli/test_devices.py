@@ -43,6 +43,7 @@ def tool(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield str(made["onnxruntime"])
 
 
+@pytest.mark.slow
 def test_a_phone_is_added_listed_profiled_by_its_name_and_forgotten(
     unas_hw: Run, device: FakeAdbd, tool: str, images: str
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_space_that_is_not_there_is_misuse(unas_hw: Run) -> None:
     refused(unas_hw("profile", "--space", "mbconv?wdth=1"), 2, "did you mean 'width'?")
 
 
+@pytest.mark.slow
 def test_a_described_space_is_profiled_searched_trained_exported_and_predicted(unas_hw: Run, images: str) -> None:
     for name in ("tiny.yaml", "tiny_blocks.py"):
         shutil.copy(EXAMPLES / name, name)

@@ -234,6 +234,7 @@ def test_settings_that_do_not_exist_are_refused_with_the_nearest(shop: Shop) -> 
         unas_hw.load_table(treads=1)
 
 
+@pytest.mark.slow
 def test_what_is_found_is_trained_evaluated_exported_and_verified(copy: unas_hw.Found, tmp_path: Path) -> None:
     told = Recorder()
     trained = copy.train(epochs=2, batch_size=16, device="cpu", callbacks=[told])

@@ -91,6 +91,7 @@ def _loses_none(workers: Workers, children: Callable[[int], list[dict[str, Any]]
     assert "--dataset" in caught.value.mend
 
 
+@pytest.mark.slow
 def test_a_child_whose_worker_is_lost_is_trained_by_another(
     children: Callable[[int], list[dict[str, Any]]],
 ) -> None:

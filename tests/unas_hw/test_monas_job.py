@@ -58,6 +58,7 @@ def settings(npz: Path, energies: Path) -> SearchSettings:
     return SearchSettings(budget=None, dataset=str(npz), table=energies, run="one", config=TINY)
 
 
+@pytest.mark.slow
 def test_children_are_trained_and_the_front_is_written(
     settings: SearchSettings, small: SearchSpace, rule: TimingRule
 ) -> None:
@@ -194,6 +195,7 @@ def test_without_ray_there_is_the_line_that_installs_it_before_a_run_is_begun(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_constraint_needs_something_to_keep(settings: SearchSettings, rule: TimingRule) -> None:
     with pytest.raises(MethodError, match="nothing to keep"):
         finish(search(replace(settings, config=replace(TINY, reward="constraint")), rule))

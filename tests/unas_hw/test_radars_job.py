@@ -105,6 +105,7 @@ def whole(searched_once: tuple[Path, list[str]]) -> list[str]:
     return searched_once[1]
 
 
+@pytest.mark.slow
 def test_a_search_in_a_machine_that_has_enough_prunes_nothing(settings: SearchSettings, rule: TimingRule) -> None:
     result = finish(search(settings, rule))
     told = Run.find("one").read_json(SUBSPACE)
