@@ -38,6 +38,8 @@ class Server:
     port: int
     key: Path
     known_hosts: Path
+    temporary: Path
+    """Where what it starts puts its files, so that others' are not taken for them."""
 
     def address(self, port: int | None = None, **changes: object) -> str:
         options = {"python": sys.executable, "key": self.key, "known_hosts": self.known_hosts, **changes}
@@ -51,11 +53,12 @@ def running(folder: Path) -> Iterator[Server]:
     for name in ("host_key", "user_key", "stranger_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
+    (temporary := folder / "tmp").mkdir()
     port = free_port()
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile {folder}/pid\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nUsePAM no\nStrictModes no\nPasswordAuthentication no\n"
-        "PermitRootLogin yes\nMaxStartups 100\n"
+        f"PermitRootLogin yes\nMaxStartups 100\nSetEnv TMPDIR={temporary}\n"
     )
     public = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"* {public}")
@@ -67,7 +70,7 @@ def running(folder: Path) -> Iterator[Server]:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.05)
-        yield Server(port, folder / "user_key", folder / "known_hosts")
+        yield Server(port, folder / "user_key", folder / "known_hosts", temporary)
     finally:
         server.terminate()
         server.wait()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
@@ -54,10 +55,16 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh, "PATIENCE_S", (0.01, 0.05))
 
 
-def agents() -> list[int]:
-    """Processes that run an agent for this user."""
+def agents(server: sshd.Server) -> list[int]:
+    """Processes that run an agent of this server; tests beside this one have agents of their own."""
     found = subprocess.run(["pgrep", "-f", "Sent[(]importlib"], capture_output=True, text=True)
-    return [int(line) for line in found.stdout.split() if int(line) != os.getpid()]
+    return [int(line) for line in found.stdout.split() if started_by(server, Path("/proc", line))]
+
+
+def started_by(server: sshd.Server, process: Path) -> bool:
+    with suppress(OSError):  # it has ended since
+        return f"TMPDIR={server.temporary}".encode() in (process / "environ").read_bytes().split(b"\0")
+    return False
 
 
 @needs_sshd
@@ -119,7 +126,7 @@ def test_an_agent_that_is_killed_is_started_again_with_what_was_loaded(server: s
         keys = list(profiler.load([SMALL, LARGE], QUICK))
         samples = profiler.sample(keys, QUICK)
         next(samples)
-        killed = agents()
+        killed = agents(server)
         assert killed
         for process in killed:
             os.kill(process, signal.SIGKILL)
@@ -143,17 +150,18 @@ def test_a_device_that_does_not_come_back_is_lost(
 
 @needs_sshd
 def test_nothing_is_left_there_neither_after_the_end_nor_after_a_cut(server: sshd.Server, way: sshd.Cuttable) -> None:
-    before = set(Path("/tmp").glob("unas-hw-*"))
+    before = set(server.temporary.iterdir())  # of agents that other tests killed
     with SshProfiler(server.address(way.port), None, 1) as profiler:
         list(profiler.load([SMALL], QUICK))
+        assert set(server.temporary.iterdir()) > before
         way.cut()
         assert profiler.measure(SMALL, QUICK).median_ms > 0
     for _ in range(50):
-        if not agents():
+        if not agents(server):
             break
         signal.sigtimedwait([], 0.1)
-    assert agents() == []
-    assert set(Path("/tmp").glob("unas-hw-*")) <= before
+    assert agents(server) == []
+    assert set(server.temporary.iterdir()) == before
 
 
 @needs_sshd
