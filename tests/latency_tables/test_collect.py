@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from latency_tables.collect import fill
+from latency_tables.sessions import reference_of
 from latency_tables.table import LatencyTable
 from profilers.devices.simulated import SimulatedProfiler
 from profilers.errors import ConversionError, DeviceLostError
+from profilers.timing import Sample
 from profilers.workload import Workload
 from tests.latency_tables.conftest import BLOCKS, PLAN, RULE, measure
 
@@ -34,6 +36,23 @@ def test_a_full_table_is_not_measured_again(table: LatencyTable, path: Path) -> 
     again = measure(path)
     assert counts(again) == counts(table)
     assert len(again.sessions) == 1
+
+
+def test_samples_that_were_taken_while_the_machine_drifted_do_not_count(table: LatencyTable, path: Path) -> None:
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    of_block = next(record for record in records if record.get("key") == BLOCKS[0].key)
+    of_block["samples"] = [[session, tick, ms, tick % 2 == 0] for session, tick, ms, _ in of_block["samples"]]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    kept = counts(LatencyTable.load(path))[BLOCKS[0].key]
+    assert kept < RULE.max_rounds
+    assert counts(measure(path))[BLOCKS[0].key] == RULE.max_rounds
+
+
+def test_the_speed_is_that_of_the_last_session_that_refreshed_the_table_or_of_the_longest() -> None:
+    samples = {number: [Sample("a", 1.0, 1, tick, False) for tick in range(9 - number)] for number in range(4)}
+    sessions = [{"session": number, "refresh": number in (1, 2)} for number in samples]
+    assert reference_of(samples, sessions) == 2
+    assert reference_of(samples, [{"session": number} for number in samples]) == 0
 
 
 def test_more_adds_a_session(table: LatencyTable, path: Path) -> None:

@@ -201,8 +201,9 @@ def test_redirections_lead_to_https_only(site: Site, table: LatencyTable) -> Non
     }
     for path in ("/near", "/far"):
         assert home.open_table(site.url + path).hash == table.hash
-    for path in ("/file", "/ftp", "/http", "/round"):
-        with pytest.raises(DownloadError):
+    refused = {"/file": "302", "/ftp": "not supported", "/http": "it is not https", "/round": "302"}
+    for path, why in refused.items():
+        with pytest.raises(DownloadError, match=why):
             home.open_table(site.url + path)
 
 

@@ -151,6 +151,19 @@ def test_the_memory_is_what_loading_and_one_call_took_at_most_beyond_what_there_
         assert 119e6 < answer["details"]["peak_memory_bytes"] < 140e6
 
 
+def test_an_answer_is_sent_before_the_next_request_is_awaited() -> None:
+    sent, arrived = io.BytesIO(), list[int]()
+
+    class Requests(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            arrived.append(len(sent.getvalue().splitlines()))
+            return super().readline(size)
+
+    told = b"".join(encode({"key": "a", **request}) for request in (TIME, TIME))
+    serve(Loader(), Requests(told), io.BufferedWriter(sent))
+    assert arrived == [0, 1, 2]
+
+
 def test_it_spins_for_a_meter_and_says_how_often_it_called() -> None:
     loader = Loader()
     _, spun = answers(loader, (LOAD, b"module"), ({"do": "spin", "s": 0.05}, b""))
