@@ -10,7 +10,7 @@ from typing import Any
 
 from latency_tables import foreign, remote
 from latency_tables.coverage import priced
-from latency_tables.errors import TableError
+from latency_tables.errors import AddressError, TableError
 from latency_tables.published import find_published
 from latency_tables.rows import OP
 from latency_tables.table import LatencyTable
@@ -44,10 +44,17 @@ def default_path(subject: str, device: str, runtime: str, threads: int) -> Path:
     return tables_folder() / (re.sub(r"[^\w.@=-]+", "_", stem) + ".jsonl")
 
 
+def own_path(name: str | Path) -> Path:
+    """Where a table is written to; raises ``AddressError`` for an address."""
+    if remote.is_address(str(name)):
+        raise AddressError(f"{name} cannot be written to", mend="give a path")
+    return Path(name)
+
+
 def imported_path(name: str) -> Path:
     """Where an imported table goes: a path, or a bare name in the tables' folder."""
     bare = Path(name).name == name and not name.endswith(".jsonl")
-    return tables_folder() / f"{name}.jsonl" if bare else Path(name)
+    return tables_folder() / f"{name}.jsonl" if bare else own_path(name)
 
 
 def find_table(name: str | Path) -> Path:

@@ -76,9 +76,8 @@ def command(
 
     Interrupted or killed, the same command goes on where it was.
     """
-    from latency_tables.home import default_path
+    from latency_tables.home import default_path, own_path
     from latency_tables.published import open_device
-    from latency_tables.remote import is_address
     from latency_tables.table import LatencyTable
     from profilers.timing import timing_rule
     from profilers.units import parse_ms
@@ -90,19 +89,18 @@ def command(
     images = {name: told.pop(name) for name in ("dataset", "image_size", "batch")}
     how = {name: told.pop(name) for name in ("runtime", "threads")}
     found = space_for(space, precision=precision or "float32", **images)
-    if table is not None and is_address(table):
-        raise click.BadParameter(f"{table} cannot be written to: give a path", param_hint="--table")
+    own = own_path(table) if table else None
     rule = timing_rule(rounds)
     if not (dry_run or refreshing or quick):
         told |= {"rule": rule, "time_budget_ms": budget_ms, "energy": energy or told["power_command"] is not None}
-        job = profile_devices(found, devices, path=Path(table) if table else None, **how, **told)
+        job = profile_devices(found, devices, path=own, **how, **told)
         emit_tables(follow(job), as_json)
         return
     if len(devices) != 1:
         raise click.UsageError("--dry-run, --refresh and --quick are for one --device at a time")
     (device,) = devices
     profiler = open_device(device, **how)
-    path = Path(table) if table else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
+    path = own or default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
     if dry_run:
         emit_estimate(estimated(found, profiler, path=path, rule=rule, networks=told["networks"]), path, as_json)
         return

@@ -196,7 +196,7 @@ def adapt(
     `profile` replaces its rows by measured ones. The space is that of the first table by default.
     """
     from latency_tables.collect import describe
-    from latency_tables.home import default_path, open_table
+    from latency_tables.home import default_path, open_table, own_path
     from latency_tables.published import open_device
     from profilers.timing import timing_rule
     from unas_hw.jobs.adapt import adapt_table
@@ -206,7 +206,7 @@ def adapt(
     tables = [open_table(source) for source in sources]
     found = space_for(space, image_size=image_size, batch=batch) if space else space_of(tables[0])
     profiler = open_device(device, runtime=runtime, threads=threads)
-    path = Path(output) if output else default_path(found.title, profiler.device, profiler.runtime, profiler.threads)
+    path = own_path(output or default_path(found.title, profiler.device, profiler.runtime, profiler.threads))
     job = adapt_table(found, tables, profiler, path=path, networks=networks, rule=timing_rule(rounds))
     described = describe(follow(job))
     emit(described, as_json, sheet(table_lines(described)))

@@ -41,6 +41,21 @@ def test_more_threads_than_cores_are_refused(unas_hw: Run) -> None:
     refused(unas_hw("profile", "--threads", "4096"), 1, "4096 threads", "--threads ")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "profile --device sim:phone --space mbconv-small --table https://example.org/t.jsonl",
+        "tables adapt --from pixel1 --device sim:phone --space mbconv-mobile --output hf://me/t.jsonl",
+        "tables import lut.csv --output https://example.org/t.jsonl",
+    ],
+)
+def test_nothing_is_written_to_an_address_and_no_folder_is_called_like_one(
+    unas_hw: Run, folder: Path, words: str
+) -> None:
+    refused(unas_hw(*words.split()), 2, "cannot be written to", "give a path")
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_line_with_the_mend(unas_hw: Run) -> None:
     refused(unas_hw("profile", "--device", "gpu"), 1, "no NVIDIA GPU", "unas-hw profile --device cpu")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from latency_tables import storage
 from latency_tables.collect import describe
-from latency_tables.home import Target, default_path, open_table
+from latency_tables.home import Target, default_path, open_table, own_path
 from latency_tables.published import open_device
 from latency_tables.rows import ANCHOR, OP
 from latency_tables.table import LatencyTable
@@ -89,7 +89,7 @@ class Table:
 
     def save(self, path: str | Path) -> Path:
         """Writes a copy, which ``load_table`` reads."""
-        storage.write(Path(path), self.latencies.header, self.latencies.records())
+        storage.write(own_path(path), self.latencies.header, self.latencies.records())
         return Path(path)
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -197,7 +197,7 @@ def profile(
         space, dataset=dataset, image_size=image_size, batch=batch, precision=parse_precision(precision or "fp32")
     )  # fmt: skip
     profiler = open_device(device, runtime=runtime, threads=threads)
-    path = Path(table or default_path(found.title, profiler.device, profiler.runtime, profiler.threads))
+    path = own_path(table or default_path(found.title, profiler.device, profiler.runtime, profiler.threads))
     job = _measuring(
         found, profiler, path, rule, refresh=refresh, quick=quick, networks=networks, more=more,
         time_budget_ms=time_budget_ms, energy=energy or power_command is not None, power_command=power_command,
