@@ -22,8 +22,7 @@ test: .venv/tested # what times for real has the machine alone, everything else 
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not timing and not slow" $(IN_TWO)
 
 test-slow: .venv/tested # what takes more than five seconds and is not among the first to break
-	$(PYTEST) tests/profilers -m "timing and slow"
-	OMP_NUM_THREADS=1 $(PYTEST) -m "slow and not timing" $(IN_TWO)
+	OMP_NUM_THREADS=1 $(PYTEST) -m slow $(IN_TWO)
 
 test-gpu: .venv/tested # needs an NVIDIA GPU, and a PyTorch for it
 	$(BIN)/python -m pytest -m gpu
@@ -49,21 +48,21 @@ lint-mypy lint-pyright: lint-%: .venv/linted
 	@$(PYTHON) $(RECENT) || { echo "unas-hw needs Python 3.11 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
 	echo "  mend: install it (Debian, Ubuntu: apt-get install python3.11 python3.11-venv) or name one: make demo PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
 	@touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(PROCGEN)
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --no-deps $(PROCGEN)
 	@touch $@
 
 .venv/linted: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lint]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[lint]'
 	@touch $@
 
 .venv-litert/installed: constraints-litert.txt
 	$(PYTHON) -m venv .venv-litert
-	.venv-litert/bin/pip install --quiet --constraint constraints-litert.txt litert-torch torch
+	.venv-litert/bin/pip install --quiet --no-compile --constraint constraints-litert.txt litert-torch torch
 	@touch $@
 
 clean:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import Result
 
-from tests.cli.conftest import QUICK, Run, read
+from tests.cli.conftest import QUICK, TINY, Run, read
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -259,22 +259,12 @@ def test_an_interrupt_is_one_message_and_what_was_measured_is_kept(folder: Path)
 def test_a_full_disk_is_said_to_be_full_and_nothing_measured_is_lost(folder: Path) -> None:
     # A real limit of the operating system: no file of this process may grow beyond it.
     script = "import sys; from cli.main import main; main(sys.argv[1:])"
-    command = [
-        sys.executable,
-        "-c",
-        script,
-        "profile",
-        "--device",
-        "sim:phone",
-        "--networks",
-        "4",
-        "--table",
-        "t.jsonl",
-    ]
+    words = ("--device", "sim:phone", *TINY, "--networks", "4", "--rounds", "8", "--table", "t.jsonl")
+    command = [sys.executable, "-c", script, "profile", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.RLIM_INFINITY))
 
     full = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, preexec_fn=limit)
     assert full.returncode == 1, full.stderr
@@ -282,7 +272,7 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_measured_is_lost(folder: Pat
     assert "run the same command again" in full.stderr
     assert "Traceback" not in full.stderr
     kept = (folder / "t.jsonl").read_bytes()
-    assert len(kept) == 60_000
+    assert len(kept) == 12_000
     again = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     assert again.returncode == 0, again.stderr
     measured = (folder / "t.jsonl").read_text()

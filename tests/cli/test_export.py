@@ -53,7 +53,7 @@ def test_a_finished_search_writes_other_formats(unas_hw: Run, found: Any) -> Non
     assert again.exit_code == 0
     assert "verdict" in again.stdout and "passed" in again.stdout
     assert "not checked  latency: torch files are source" in again.stdout
-    assert read(unas_hw("export", "--format", "torch-export", "--json"))["passed"] is True
+    assert read(unas_hw("export", "--format", "openvino", "--json"))["passed"] is True
 
 
 def test_an_unknown_format_is_refused_before_the_search(unas_hw: Run, images: str) -> None:

@@ -75,7 +75,6 @@ class TestOnnxRuntimeOnAPhone(testing.ProfilerContract):
         return opened(device, tools, "onnxruntime")
 
 
-@pytest.mark.timing
 @pytest.mark.slow
 class TestNcnnOnAPhone(testing.ProfilerContract):
     @pytest.fixture

@@ -28,7 +28,6 @@ class TestLocalOnnxRuntime(testing.ProfilerContract):
         return LocalProfiler("onnxruntime", 1)
 
 
-@pytest.mark.timing
 @pytest.mark.slow  # every opening imports PyTorch anew
 class TestLocalTorch(testing.ProfilerContract):
     @pytest.fixture
@@ -36,7 +35,6 @@ class TestLocalTorch(testing.ProfilerContract):
         return LocalProfiler("torch", 1)
 
 
-@pytest.mark.timing
 @pytest.mark.slow  # as onnxruntime, but that it takes longer to start
 class TestLocalOpenVino(testing.ProfilerContract):
     @pytest.fixture
@@ -44,7 +42,6 @@ class TestLocalOpenVino(testing.ProfilerContract):
         return LocalProfiler("openvino", 1)
 
 
-@pytest.mark.timing
 @pytest.mark.slow
 class TestLocalNcnn(testing.ProfilerContract):
     @pytest.fixture

@@ -93,7 +93,6 @@ def test_it_is_the_machine_that_it_is_and_computes_what_is_computed_here(server:
 
 
 @needs_sshd
-@pytest.mark.timing
 @pytest.mark.slow
 def test_twenty_cuts_lose_no_row_and_measure_none_twice(
     server: sshd.Server, way: sshd.Cuttable, tmp_path: Path

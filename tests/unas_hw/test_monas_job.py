@@ -58,35 +58,6 @@ def settings(npz: Path, energies: Path) -> SearchSettings:
     return SearchSettings(budget=None, dataset=str(npz), table=energies, run="one", config=TINY)
 
 
-@pytest.mark.slow
-def test_children_are_trained_and_the_front_is_written(
-    settings: SearchSettings, small: SearchSpace, rule: TimingRule
-) -> None:
-    result = finish(search(settings, rule))
-    run = Run.find(None)
-    lines = run.lines("children.jsonl")
-    assert len({line["architecture"] for line in lines}) == len(lines) == result["children"] == 6
-    rows = list(csv.DictReader((run.path / "pareto.csv").read_text().splitlines()))
-    assert len(rows) == result["front"] >= 1
-    best = max(lines, key=lambda line: line["accuracy"])
-    assert float(rows[-1]["accuracy"]) == best["accuracy"], "the costliest of the front is the most accurate"
-    ElementTree.parse(run.path / "pareto.svg")
-    table = LatencyTable.load(Path(str(settings.table)))
-    for line in lines:
-        path = tuple(line["path"])
-        assert line["energy_mj"] == pytest.approx(Energy(small, table).value(path))
-        powers = [
-            table.energy_mj[part.key] / table.latency_ms(part.key)
-            for part in small.parts(small.architecture(path))
-        ]  # fmt: skip
-        assert line["peak_power_w"] == pytest.approx(max(powers)) and line["power_w"] < max(powers)
-    assert result["cost"] == "energy" and 0 < result["hypervolume"] < 1
-    assert result["feasible"] and result["architecture"] in {line["architecture"] for line in lines}
-    assert result["valid_accuracy"] == result["child_accuracy"] == best["accuracy"], "it is the child once more"
-    assert run.load_tensors("weights.safetensors") is not None
-    assert finish(search(settings, rule)) == result
-
-
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -111,7 +82,7 @@ for step in search(settings, TimingRule(**told["rule"])):
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_loses_no_finished_child_and_finds_the_same(
-    settings: SearchSettings, rule: TimingRule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: SearchSettings, small: SearchSpace, rule: TimingRule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {
         "dataset": settings.dataset, "table": str(settings.table), "rule": vars(rule),
@@ -139,6 +110,34 @@ def test_a_search_that_is_killed_loses_no_finished_child_and_finds_the_same(
         assert result[name] == undisturbed[name], name
     fronts = [(folder / "runs/one/pareto.csv").read_bytes() for folder in (tmp_path, Path())]
     assert fronts[0] == fronts[1]
+    _children_are_trained_and_the_front_is_written(undisturbed, settings, small)
+    assert finish(search(settings, rule)) == undisturbed
+
+
+def _children_are_trained_and_the_front_is_written(
+    result: dict[str, Any], settings: SearchSettings, small: SearchSpace
+) -> None:
+    run = Run.find(None)
+    lines = run.lines("children.jsonl")
+    assert len({line["architecture"] for line in lines}) == len(lines) == result["children"] == 6
+    rows = list(csv.DictReader((run.path / "pareto.csv").read_text().splitlines()))
+    assert len(rows) == result["front"] >= 1
+    best = max(lines, key=lambda line: line["accuracy"])
+    assert float(rows[-1]["accuracy"]) == best["accuracy"], "the costliest of the front is the most accurate"
+    ElementTree.parse(run.path / "pareto.svg")
+    table = LatencyTable.load(Path(str(settings.table)))
+    for line in lines:
+        path = tuple(line["path"])
+        assert line["energy_mj"] == pytest.approx(Energy(small, table).value(path))
+        powers = [
+            table.energy_mj[part.key] / table.latency_ms(part.key)
+            for part in small.parts(small.architecture(path))
+        ]  # fmt: skip
+        assert line["peak_power_w"] == pytest.approx(max(powers)) and line["power_w"] < max(powers)
+    assert result["cost"] == "energy" and 0 < result["hypervolume"] < 1
+    assert result["feasible"] and result["architecture"] in {line["architecture"] for line in lines}
+    assert result["valid_accuracy"] == result["child_accuracy"] == best["accuracy"], "it is the child once more"
+    assert run.load_tensors("weights.safetensors") is not None
 
 
 SPACE = """
