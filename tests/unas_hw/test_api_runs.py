@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -190,7 +190,7 @@ def test_an_exception_in_a_callback_stops_the_run_and_the_same_call_goes_on(shop
 
 class Interrupt(unas_hw.Callback):
     def on_epoch_end(self, metrics: Mapping[str, Any]) -> None:
-        os.kill(os.getpid(), 2)
+        signal.raise_signal(signal.SIGINT)  # in this thread, now
 
 
 def test_an_interrupt_passes_and_the_run_is_free(shop: Shop, npz: Path) -> None:
