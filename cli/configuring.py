@@ -30,7 +30,7 @@ def configurable(
             told["config"] = _flat(_read(value), value)
         elif parameter.name == "set" and value:
             told["set"] = dict(_assignment(text) for text in value)
-        merged = {**told["config"], **told["set"]}
+        merged = _merged(context)
         if not merged:
             return
         from unas_hw.settings import refuse_unknown
@@ -64,10 +64,16 @@ def configurable(
     return decorate
 
 
+def _merged(context: click.Context) -> dict[str, Any]:
+    """What ``--set`` says, and where it says nothing the file."""
+    told = context.meta.get(_TOLD, {"config": {}, "set": {}})
+    return {**told["config"], **told["set"]}
+
+
 def told_sections(context: click.Context) -> dict[str, dict[str, Any]]:
     """What file and ``--set`` say of hyper-parameters, by section."""
-    told, found = context.meta.get(_TOLD, {"config": {}, "set": {}}), dict[str, dict[str, Any]]()
-    for key, value in {**told["config"], **told["set"]}.items():
+    found = dict[str, dict[str, Any]]()
+    for key, value in _merged(context).items():
         section, dot, name = key.partition(".")
         if dot:
             found.setdefault(section, {})[name] = value

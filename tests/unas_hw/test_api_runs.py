@@ -20,6 +20,7 @@ from click.testing import CliRunner
 
 import unas_hw
 from cli.main import main
+from latency_tables.errors import AddressError
 from tests.unas_hw.conftest import PHONE
 from unas_hw.errors import ConfigurationError, RecipeError, RunError
 
@@ -229,6 +230,13 @@ def test_a_budget_that_nothing_keeps_is_no_error_but_leaves_nothing_to_work_with
     assert "space_min_ms" in found.to_json()
     with pytest.raises(RunError, match="no network of tiny meets the budget"):
         found.network()
+
+
+def test_nothing_is_written_to_an_address(shop: Shop) -> None:
+    with pytest.raises(AddressError, match="cannot be written to"):
+        shop.table.save("https://example.org/t.jsonl")
+    with pytest.raises(AddressError, match="cannot be written to"):
+        unas_hw.profile(str(TINY), device=PHONE, table="hf://me/t.jsonl")
 
 
 def test_settings_that_do_not_exist_are_refused_with_the_nearest(shop: Shop) -> None:
