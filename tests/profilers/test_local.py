@@ -122,9 +122,13 @@ def test_a_workload_that_was_unloaded_is_gone_from_the_timing_process_and_can_be
         assert profiler.measure(SMALL, QUICK).median_ms > 0
 
 
-def test_nothing_is_left_behind_when_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    profiler = LocalProfiler("onnxruntime", 1)
+@pytest.mark.parametrize("runtime", [name for name in ("onnxruntime", "openvino") if is_installed(name)])
+def test_nothing_is_left_behind_when_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    for where in ("TMPDIR", "HOME", "XDG_CACHE_HOME"):  # what runtimes would tell their makers is kept in the latter
+        monkeypatch.setenv(where, str(tmp_path))
+    profiler = LocalProfiler(runtime, 1)
     with profiler:
         list(profiler.load([SMALL], QUICK))
         agent = profiler._agent

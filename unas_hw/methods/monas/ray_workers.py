@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -37,6 +38,7 @@ class RayWorkers(Workers):
     """
 
     def __init__(self, address: str, count: int) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we begin tells nobody of it
         import ray
 
         self._ray, self._count = ray, count
