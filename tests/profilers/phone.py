@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,16 @@ def adb_server(home: Path) -> Iterator[str]:
         patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
         patch.setenv("ADB_LOCAL_TRANSPORT_MAX_PORT", "5554")  # it looks for no emulators
         patch.delenv("ANDROID_SERIAL", raising=False)
-        adb(client, "start-server")
-        yield client
-        adb(client, "kill-server")
+        server = subprocess.Popen([client, "server", "nodaemon"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(200):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.05)
+            yield client
+        finally:  # not by kill-server, which was seen to wait for ever
+            server.terminate()
+            server.wait()
 
 
 def adb(client: str, *words: str) -> str:
