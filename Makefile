@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PROCGEN := procgen-mirror gym3 gym gym-notices imageio # which says numpy<2, and works with numpy 2: the tests run it
 
-.PHONY: demo test test-slow test-gpu test-litert test-arm64 lint lint-style lint-mypy lint-pyright clean
+.PHONY: demo test test-slow test-first test-other test-gpu test-litert test-arm64 lint lint-style lint-mypy lint-pyright clean
 
 demo: .venv/installed
 	$(BIN)/unas-hw profile
@@ -14,25 +14,32 @@ demo: .venv/installed
 	$(BIN)/unas-hw train
 	$(BIN)/unas-hw export --repair
 
-test test-slow: PYTEST = $(BIN)/python -m pytest # each test is in one of the two
-IN_TWO := --numprocesses 2 --dist loadfile # a file's fixtures are made once
+PYTEST := $(BIN)/python -m pytest
+FIRST := $(wildcard tests/unas_hw/test_[e-z]*.py) # half of the time
+IN_TWO = OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 test-first test-other
 
 test: .venv/tested # what times for real has the machine alone, everything else is run in two processes
 	$(PYTEST) tests/profilers -m "timing and not slow"
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not timing and not slow" $(IN_TWO)
+	$(IN_TWO) ONLY="not timing and not slow"
 
 test-slow: .venv/tested # what takes more than five seconds and is not among the first to break
-	OMP_NUM_THREADS=1 $(PYTEST) -m slow $(IN_TWO)
+	$(IN_TWO) ONLY=slow
+
+test-first:
+	$(PYTEST) -p no:cacheprovider -m "$(ONLY)" $(FIRST)
+
+test-other:
+	$(PYTEST) -p no:cacheprovider -m "$(ONLY)" $(FIRST:%=--ignore=%)
 
 test-gpu: .venv/tested # needs an NVIDIA GPU, and a PyTorch for it
-	$(BIN)/python -m pytest -m gpu
+	$(PYTEST) -m gpu
 
 test-litert: .venv/tested .venv-litert/installed # the converter's environment is of 2 GB
-	UNAS_HW_LITERT_PYTHON=$(CURDIR)/.venv-litert/bin/python $(BIN)/python -m pytest tests/profilers/test_litert.py
+	UNAS_HW_LITERT_PYTHON=$(CURDIR)/.venv-litert/bin/python $(PYTEST) tests/profilers/test_litert.py
 
 test-arm64: .venv/tested # 0.6 GB, Debian packages and aarch64 wheels; needs sshd
 	tests/arm64/setup.sh .arm64 $(BIN)/python
-	UNAS_HW_ARM64_ROOT=$(CURDIR)/.arm64 $(BIN)/python -m pytest tests/profilers/test_arm64.py
+	UNAS_HW_ARM64_ROOT=$(CURDIR)/.arm64 $(PYTEST) tests/profilers/test_arm64.py
 
 lint: lint-style lint-mypy lint-pyright # -j2 runs both type checkers at once
 
