@@ -41,7 +41,7 @@ def recalibrate(network: nn.Module, images: Split | Tensor, batch_size: int = 25
         for part in in_order(images.first(RECALIBRATION_IMAGES), batch_size, prefetch=True, device=device):
             network(part.x)
     else:
-        for batch in images.split(batch_size):
+        for batch in images.tensor_split(-(-len(images) // batch_size)):
             network(batch)
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):

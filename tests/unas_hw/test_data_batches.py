@@ -76,7 +76,7 @@ def test_fewer_images_than_a_batch_are_one_batch() -> None:
 
 def test_all_images_come_in_order_to_evaluate() -> None:
     parts = in_order(_split(10), 4)
-    assert [part.y.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [part.y.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
 @pytest.mark.parametrize("augmentation", [None, SHAKEN])
@@ -154,6 +154,14 @@ def test_everything_is_done_on_the_device_that_is_asked_for() -> None:
     part = batches(split, 8, _seeded(), SHAKEN, device="meta")[0]  # where operations with tensors elsewhere fail
     assert part.x.device.type == part.y.device.type == "meta"
     assert part.x.shape == (8, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (16, [16]), (17, [9, 8]), (33, [11, 11, 11])])
+def test_batches_in_order_leave_no_small_rest(count: int, sizes: list[int]) -> None:
+    split = Split(Memory(torch.rand(count, 3, 8, 8)), torch.arange(count))
+    parts = list(in_order(split, 16))
+    assert [len(part) for part in parts] == sizes
+    assert torch.cat([part.y for part in parts]).tolist() == list(range(count))
 
 
 def test_normalisation_is_recalibrated_over_a_part_as_over_its_images() -> None:

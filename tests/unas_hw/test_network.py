@@ -69,6 +69,16 @@ def test_recalibration_takes_the_average_over_all_batches(data: Dataset) -> None
     assert not network.training
 
 
+def test_recalibration_weighs_every_image_alike() -> None:
+    x = torch.randn(97, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    x[96:] += 9.7  # the only one of a third batch, if batches were filled one after the other
+    network = nn.Sequential(nn.BatchNorm2d(1))
+    recalibrate(network, x, batch_size=48)
+    norm = network[0]
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+    assert float(norm.running_mean) == pytest.approx(float(x.mean()), abs=0.01)
+
+
 def test_recalibration_moves_no_weight(space: ChainSpace, data: Dataset) -> None:
     network = space.network(space.architecture((1, 1, 1)))
     before = [weight.clone() for weight in network.parameters()]

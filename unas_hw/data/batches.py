@@ -106,5 +106,10 @@ def batches(
 
 
 def in_order(split: Split, size: int, prefetch: bool = False, device: torch.device | str | None = None) -> Batches:
-    """All images as they come, to evaluate; the last batch may be smaller."""
-    return Batches(split.on(device), torch.arange(len(split)).split(size), prefetch=prefetch)
+    """All images as they come, to evaluate, in as few batches of at most that size as there have to be.
+
+    They are as large as each other, to one image: the statistics of a small rest would count as much as theirs, and a
+    rest of one image has none.
+    """
+    parts = torch.arange(len(split)).tensor_split(-(-len(split) // size))
+    return Batches(split.on(device), parts, prefetch=prefetch)
