@@ -91,9 +91,13 @@ class Observed:
 
 
 def noise_floor(odd_ms: Floats, even_ms: Floats) -> float:
-    """Mean difference in percent of the odd and the even samples of whole networks, one common factor removed."""
+    """Mean difference in percent of the odd and the even samples of whole networks, one common factor removed.
+
+    A single network tells no common factor: none is removed then.
+    """
     ratio = odd_ms / even_ms
-    return float(np.mean(np.abs(ratio / np.median(ratio) - 1)) * 100)
+    common = np.median(ratio) if len(ratio) > 1 else 1.0
+    return float(np.mean(np.abs(ratio / common - 1)) * 100)
 
 
 @dataclass(frozen=True, kw_only=True)

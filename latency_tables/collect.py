@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latency_tables import storage
 from latency_tables.calibration import fit
 from latency_tables.errors import TableError
@@ -147,8 +149,10 @@ def refresh(path: Path, anchors: Sequence[Planned], profiler: Profiler, rule: Ti
         yield from _load(wanted, profiler, rule)
         yield from _measure(journal, table, wanted, {}, profiler, rule, refreshing=True)
         now = LatencyTable.load(path)
-        key = known[0].workload.key
-        now.rescale(now.measurements[key].median_ms / table.measurements[key].median_ms)
+        old_ms, new_ms = (
+            np.array([each.measurements[key].median_ms for key in table.measurements]) for each in (table, now)
+        )
+        now.rescale(float(np.median(new_ms / old_ms)))  # as its rows were: an anchor alone may move with noise
         now.save()
 
 

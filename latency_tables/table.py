@@ -164,8 +164,7 @@ class LatencyTable:
     def deviation(self, key: str) -> float:
         """Standard deviation of the row's value as a share of it; 0 where nothing is known of it."""
         if key in self.measurements:
-            half = self.measurements[key].half_width / 1.96
-            return half if math.isfinite(half) else 0.0
+            return self.measurements[key].deviation
         sd_ms = self.values[key].sd_ms
         return 0.0 if math.isnan(sd_ms) else sd_ms / self.values[key].ms
 
@@ -251,7 +250,12 @@ class LatencyTable:
         )
 
     def refuse_noise(self) -> None:
-        """Raises ``NoisyTableError`` above ``MAX_NOISE_FLOOR``."""
+        """Raises ``NoisyTableError`` above ``MAX_NOISE_FLOOR``, and where something was measured, but no network."""
+        if math.isnan(self.noise_floor) and self.samples:
+            raise NoisyTableError(
+                f"{self.path.name} has no whole network, so nothing tells how noisy its rows are",
+                mend=f"unas-hw tables calibrate {self.path}",
+            )
         if self.noise_floor > MAX_NOISE_FLOOR:
             raise NoisyTableError(
                 f"{self.path.name}: two halves of the same measurements differ by {self.noise_floor:.1f}%, "

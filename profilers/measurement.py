@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -64,6 +65,14 @@ class Measurement:
     def half_width(self) -> float:
         """Half the 95% interval of the median, as a share of it."""
         return half_width(self.corrected_ms)
+
+    @property
+    def deviation(self) -> float:
+        """Standard error of the median, as a share of it; of too few for an interval, as if normal."""
+        if math.isfinite(half := self.half_width):
+            return half / 1.96
+        spread = float(np.std(self.corrected_ms, ddof=1)) / self.median_ms
+        return spread * math.sqrt(math.pi / 2 / len(self.corrected_ms))
 
     @property
     def disagreement(self) -> float:

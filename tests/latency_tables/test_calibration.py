@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from latency_tables.calibration import Calibration, Observed, errors, fit, spearman
+from latency_tables.calibration import Calibration, Observed, errors, fit, noise_floor, spearman
 from profilers.timing import Floats
 
 ROWS_MS = np.array([0.02, 0.05, 0.1, 0.3, 0.6, 1.0])
@@ -116,6 +116,7 @@ def test_the_noise_floor_forgives_one_common_factor() -> None:
     assert quiet.noise_floor == pytest.approx(0, abs=1e-9)
     assert Observed(**{**quiet.__dict__, "odd_ms": 1.5 * quiet.even_ms}).noise_floor == pytest.approx(0, abs=1e-9)
     assert 0.5 < observed(noise=0.01).noise_floor < 2
+    assert noise_floor(np.array([1.1]), np.array([1.0])) == pytest.approx(10), "one network shows none to forgive"
 
 
 def test_an_interval_covers_what_it_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from latency_tables.errors import ForeignTableError, MissingEntryError, NoisyTab
 from latency_tables.rows import OP
 from latency_tables.table import LatencyTable
 from profilers.devices.simulated import find_simulated
+from profilers.measurement import Measurement
 from profilers.testing import convolution
 from tests.latency_tables.conftest import BLOCKS, measure
 
@@ -53,6 +55,24 @@ def test_a_table_too_noisy_to_keep_a_budget_is_refused(table: LatencyTable, tmp_
     with pytest.raises(NoisyTableError, match="differ by") as caught:
         noisy.refuse_noise()
     assert "--more" in caught.value.mend
+
+
+def test_a_table_whose_noise_nothing_tells_is_refused(table: LatencyTable) -> None:
+    table.rows = {key: row for key, row in table.rows.items() if row.role == OP}
+    table.samples = {n: [each for each in taken if each.key in table.rows] for n, taken in table.samples.items()}
+    with pytest.raises(NoisyTableError, match="no whole network") as caught:
+        table.refuse_noise()
+    assert caught.value.mend == f"unas-hw tables calibrate {table.path}"
+
+
+def test_a_row_of_few_samples_is_not_taken_for_exact() -> None:
+    few, many = (
+        Measurement(key="x", samples_ms=ms, corrected_ms=ms, calls=1)
+        for ms in ((1.0, 1.1, 0.9, 1.0), (1.0, 1.1, 0.9, 1.0) * 9)
+    )
+    assert few.half_width == math.inf
+    assert 0.03 < few.deviation < 0.1
+    assert many.deviation == many.half_width / 1.96
 
 
 def test_the_hash_depends_on_the_rows_and_not_on_the_path(table: LatencyTable, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from latency_tables.errors import TableError
 from latency_tables.rows import ADAPTED, ANCHOR, MEASURED, OP
 from latency_tables.table import LatencyTable
-from profilers.devices.simulated import find_simulated
+from profilers.devices.simulated import SimulatedProfiler, find_simulated
 from profilers.profiler import Profiler
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
@@ -19,6 +20,7 @@ from unas_hw.jobs.adapt import adapt_table, quick_profile
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.profile import calibrate, estimated, measured_where_possible, profile, refresh
 from unas_hw.latency_model import predict
+from unas_hw.meter import anchor_architectures
 from unas_hw.progress import Job, Step, finish
 from unas_hw.spaces import find_space
 
@@ -66,6 +68,22 @@ def test_anchors_alone_bring_a_table_to_a_machine_of_half_the_speed(
     assert len(taken) == len(table.keys(ANCHOR)) + 1  # and the sentinel
     back = finish(refresh(now, _profiler(), rule))
     assert predict(SMALL, back, path).predicted_ms == pytest.approx(before_ms, rel=0.02)
+
+
+def test_one_anchor_that_is_off_brings_a_table_nowhere(
+    small: LatencyTable, rule: TimingRule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = _copy(small, tmp_path / "t.jsonl")
+    table.calibration = replace(table.calibration, intercept_ms=1.0)
+    table.save()
+    first, time_s = SMALL.workload(anchor_architectures(SMALL)[0]).key, SimulatedProfiler._time_s
+
+    def off(profiler: SimulatedProfiler, key: str, calls: int) -> float:
+        return time_s(profiler, key, calls) * (1.6 if key == first else 1)
+
+    monkeypatch.setattr(SimulatedProfiler, "_time_s", off)
+    now = finish(refresh(LatencyTable.load(table.path), _profiler(), rule))
+    assert now.calibration.intercept_ms == pytest.approx(1.0, rel=0.02)
 
 
 def test_a_table_without_anchors_cannot_be_refreshed(small: LatencyTable, rule: TimingRule, tmp_path: Path) -> None:
