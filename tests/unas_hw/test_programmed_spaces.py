@@ -110,3 +110,11 @@ def test_a_file_that_failed_is_not_remembered_as_a_module() -> None:
     with pytest.raises(SpaceError):
         find_space(written("raise RuntimeError('no')\n"))
     assert set(sys.modules) - before == set()
+
+
+def test_nas_bench_macro_is_programmed_as_it_was_published() -> None:
+    space = find_space(str(Path(__file__).parents[2] / "examples" / "nas_bench_macro.py"))
+    for name, parameters in {"00000000": 387_882, "00000001": 791_594}.items():
+        network = space.network(space.architecture([int(choice) for choice in name]))
+        assert sum(weight.numel() for weight in network.parameters()) == parameters
+    assert space.size == 3**8
