@@ -26,6 +26,8 @@ from unas_hw.errors import RunError
 
 RUNS = Path("runs")
 _LAST = "last"
+AS_BEFORE = {"supernet": "separate"}
+"""What runs did that were begun before ``config.json`` had the setting."""
 
 
 @final
@@ -41,6 +43,10 @@ class Run:
         self.path = path
         self.config = config
 
+    def told(self, name: str) -> Any:
+        """A setting that the run was begun with; of one that was not written yet then, what was done."""
+        return self.config.get(name, AS_BEFORE.get(name))
+
     @classmethod
     def begin(cls, path: Path, config: dict[str, Any]) -> Run:
         """Makes the folder, or takes up the one that was begun with the same settings; it is then the last run.
@@ -50,11 +56,11 @@ class Run:
         """
         if (path / "config.json").exists():
             run = cls.open(path)
-            differing = [name for name in config if run.config.get(name) != config[name]]
+            differing = [name for name in config if run.told(name) != config[name]]
             if differing:
                 name = differing[0]
                 raise RunError(
-                    f"{path} was begun with {name}={run.config.get(name)!r}, not {config[name]!r}",
+                    f"{path} was begun with {name}={run.told(name)!r}, not {config[name]!r}",
                     mend="give another --run NAME, or the settings it was begun with",
                 )
         else:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unas_hw.nesting import Nest, groups
 from unas_hw.ops.mbconv import MBConv
 from unas_hw.ops.mixed_mbconv import can_be_batched, weighted_sum
 
@@ -50,6 +51,10 @@ class Supernet(nn.Module):
     def mixed_ops(self) -> list[MixedOp]:
         """All mixed operations."""
         return [module for module in self.modules() if isinstance(module, MixedOp)]
+
+    def entangle(self) -> int:
+        """Lets candidates of a layer that nest share weights; says how many do."""
+        return sum(mixed.entangle() for mixed in self.mixed_ops())
 
     def set_memory(self, *, recompute: bool, most: int | None = None) -> None:
         """How relaxed passes save memory: see ``MixedOp``."""
@@ -96,11 +101,25 @@ class MixedOp(nn.Module):
     def __init__(self, candidates: Sequence[nn.Module]) -> None:
         super().__init__()
         self.candidates = nn.ModuleList(candidates)
+        self._nests: dict[int, tuple[Nest, int]] = {}
+
+    def entangle(self) -> int:
+        """Lets candidates that nest share weights; says how many do. See ``unas_hw.nesting``."""
+        for group in groups(list(self.candidates)):
+            nest = Nest([self.candidates[place] for place in group])
+            self._nests |= {place: (nest, number) for number, place in enumerate(group)}
+        return len(self._nests)
+
+    def alone(self, place: int) -> nn.Module:
+        """A candidate with the weights that it has here; one that shares them as a copy."""
+        nest, number = self._nests.get(place, (None, 0))
+        return self.candidates[place] if nest is None else nest.alone(number)
 
     def forward(self, x: Tensor, path: Tensor | int) -> Tensor:
         """``path``: ``(K,)`` weights, K at least the number of candidates, or an index."""
         if isinstance(path, int):
-            alone: Tensor = self.candidates[path](x)
+            nest, number = self._nests.get(path, (None, 0))
+            alone: Tensor = self.candidates[path](x) if nest is None else nest(x, number)
             return alone
         weights = path[: len(self.candidates)]
         chosen = [j for j, candidate in enumerate(self.candidates) if not isinstance(candidate, Pruned)]
@@ -114,11 +133,17 @@ class MixedOp(nn.Module):
         return self._mix(x, weights, chosen)
 
     def _mix(self, x: Tensor, weights: Tensor, chosen: Sequence[int]) -> Tensor:
-        candidates = {j: self.candidates[j] for j in chosen}
+        nests: dict[Nest, list[Tensor | None]] = {}
+        for j in chosen:
+            if j in self._nests:
+                nest, number = self._nests[j]
+                nests.setdefault(nest, [None] * len(nest))[number] = weights[j]
+        candidates = {j: self.candidates[j] for j in chosen if j not in self._nests}
         blocks = {j: block for j, block in candidates.items() if isinstance(block, MBConv) and can_be_batched(block)}
         parts = [weights[j] * candidate(x) for j, candidate in candidates.items() if j not in blocks]
         if blocks:
             parts.append(weighted_sum(x, [weights[j] for j in blocks], list(blocks.values())))
+        parts += [nest.mixed(x, own) for nest, own in nests.items()]
         out: Tensor = parts[0]
         for part in parts[1:]:
             out = out + part
@@ -182,6 +207,6 @@ class ChainSupernet(Supernet):
 
     def state_of(self, path: Sequence[int]) -> dict[str, Tensor]:
         choices = iter(path)
-        chosen = [layer.candidates[next(choices)] if isinstance(layer, MixedOp) else layer for layer in self.layers]
+        chosen = [layer.alone(next(choices)) if isinstance(layer, MixedOp) else layer for layer in self.layers]
         layers = [module for module in chosen if not isinstance(module, nn.Dropout)]  # an identity is no layer there
         return nn.Sequential(*layers).state_dict()

@@ -41,6 +41,12 @@ def test_other_settings_are_refused_with_both_values(run: Run) -> None:
     assert Run.open(run.path).config == CONFIG
 
 
+def test_a_run_that_is_older_than_a_setting_is_one_that_did_what_was_done_then(run: Run) -> None:
+    Run.begin(run.path, {**CONFIG, "supernet": "separate"})
+    with pytest.raises(RunError, match="begun with supernet='separate', not 'entangled'"):
+        Run.begin(run.path, {**CONFIG, "supernet": "entangled"})
+
+
 def test_a_run_is_found_by_name_by_path_and_as_the_last(run: Run) -> None:
     second = Run.begin(RUNS / "two", CONFIG)
     assert Run.find("one").path == run.path

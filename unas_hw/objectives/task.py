@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Literal, final
 
 import torch
@@ -37,6 +38,7 @@ class TaskLoss(ObjectiveTerm):
         duplicates: ``(G, K)`` relaxation to the number of pairs of equal edges, R(z); None where the space has none.
         duplicates_weight: lam_a, 0.2 as published for the DARTS space.
         before_pass: Called with a sample's place before its networks run: what is random in them follows from it.
+        ends: The largest and the smallest network, where weights learn by the sandwich rule; else None.
         ranks: Processes that share the B architectures among them.
 
     Attributes:
@@ -57,6 +59,7 @@ class TaskLoss(ObjectiveTerm):
         duplicates: Callable[[Tensor], Tensor] | None = None,
         duplicates_weight: float = 0.0,
         before_pass: Callable[[int], None] = lambda place: None,
+        ends: tuple[Path, Path] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.supernet = supernet
@@ -66,6 +69,7 @@ class TaskLoss(ObjectiveTerm):
         self.duplicates = duplicates if duplicates_weight else None
         self.duplicates_weight = duplicates_weight
         self.before_pass = before_pass
+        self.ends = ends
         self.ranks = ranks
         self.value = 0.0
         self.w_lr = 0.0
@@ -150,12 +154,15 @@ class TaskLoss(ObjectiveTerm):
             train = self._losses(leaf, train_batch)
             cost = train.mean() + self.gap_weight * self._gap(train, self._losses(leaf, valid_batch))
             (leaf_grad,) = torch.autograd.grad(cost, leaf, retain_graph=True)
-            self._add_to_weights(torch.autograd.grad(train.mean(), self._weights, allow_unused=True), 1 / count)
+            if self.ends is None:
+                self._add_to_weights(torch.autograd.grad(train.mean(), self._weights, allow_unused=True), 1 / count)
             return cost, leaf_grad
         # Each backward pass ends before the next forward pass begins: only one of them is in memory. Weights go unused
-        # where fewer candidates than all are run.
-        cost = self._losses(leaf, train_batch).mean()
-        leaf_grad, *weight_grads = torch.autograd.grad(cost, [leaf, *self._weights], allow_unused=True)
+        # where fewer candidates than all are run; by the sandwich rule they learn from networks only.
+        learning = self._weights if self.ends is None else []
+        with nullcontext() if learning else self.supernet.frozen():
+            cost = self._losses(leaf, train_batch).mean()
+            leaf_grad, *weight_grads = torch.autograd.grad(cost, [leaf, *learning], allow_unused=True)
         self._add_to_weights(weight_grads, 1 / count)
         if self.loss_on == "train" and not self.gap_weight:
             return cost, leaf_grad
@@ -203,12 +210,27 @@ class TaskLoss(ObjectiveTerm):
         paths = sample.paths()
         for place in self.ranks.mine(len(paths)):
             self.before_pass(place)
-            loss = self._losses(paths[place], self.batches(place, len(sample.choice))[0]).mean()
-            grads = torch.autograd.grad(loss, self._weights, allow_unused=True)
-            self._add_to_weights(grads, 1 / len(sample.choice))
+            for loss in self._network_losses(paths[place], self.batches(place, len(paths))[0]):
+                grads = torch.autograd.grad(loss, self._weights, allow_unused=True)
+                self._add_to_weights(grads, 1 / len(paths))
+
+    def _network_losses(self, path: Path, batch: Batch) -> Iterator[Tensor]:
+        """Of a network; by the sandwich rule first of the largest, whose softmax teaches the smallest and this one.
+
+        Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques" (arXiv 1903.05134).
+        """
+        if self.ends is None:
+            yield self._losses(path, batch).mean()
+            return
+        largest, smallest = self.ends
+        logits = self.supernet(batch.x, largest)
+        taught = logits.detach().softmax(1)
+        yield cross_entropy(logits, batch.y)
+        for student in (smallest, path):
+            yield cross_entropy(self.supernet(batch.x, student), taught)
 
     def _add_to_weights(self, grads: Sequence[Tensor | None], share: float) -> None:
-        for weight, grad in zip(self._weights, grads, strict=True):
+        for weight, grad in zip(self._weights, grads, strict=bool(grads)):
             if grad is not None:
                 grad = grad if share == 1 else grad * share
                 weight.grad = grad if weight.grad is None else weight.grad + grad

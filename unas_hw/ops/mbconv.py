@@ -33,6 +33,8 @@ class MBConv(nn.Module):
     The input is added to the output where both have the same shape; there training can drop the rest.
     """
 
+    nests = True
+
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, expand: int, stride: int) -> None:
         super().__init__()
         hidden = in_channels * expand

@@ -79,6 +79,8 @@ class Zero(nn.Module):
 class ReLUConvBN(nn.Module):
     """``nor_conv``: ReLU, convolution without bias, batch normalisation; padded by half the kernel."""
 
+    nests = True
+
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.act = nn.ReLU()

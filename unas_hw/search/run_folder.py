@@ -137,8 +137,8 @@ def numbered(stem: str, config: Mapping[str, Any], *, fresh: bool = False) -> Pa
             return path
         if fresh:
             continue
-        begun = Run.open(path).config
-        known = {name: begun.get(name) for name in config}
+        begun = Run.open(path)
+        known = {name: begun.told(name) for name in config}
         if known == config or (_unfinished(path) and _without_table(known) == _without_table(config)):
             return path
     raise TableError(f"a thousand runs are called {stem}", mend=f"rm -r {RUNS / stem}*")

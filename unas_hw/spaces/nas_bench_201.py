@@ -183,7 +183,7 @@ class _MixedCell(nn.Module):
 
     def of(self, path: Sequence[int]) -> Cell:
         """The cell of one path, with these very weights."""
-        return Cell({edge: self.edges[edge].candidates[path[edge]] for edge in _live_edges(path)})
+        return Cell({edge: self.edges[edge].alone(path[edge]) for edge in _live_edges(path)})
 
 
 @final

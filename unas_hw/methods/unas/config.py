@@ -72,6 +72,12 @@ class UnasConfig(MethodConfig):
         "(choice) or from both: in few epochs of zeta alone networks on their own stay so bad that they cannot be told "
         "apart.",
     )
+    supernet: Literal["separate", "entangled"] = setting(
+        "separate",
+        "separate: every candidate has weights of its own, as in UNAS; entangled: candidates that nest share them, a "
+        "relaxed layer is one block, and the largest network teaches the others: docs/unas.md.",
+        option="--supernet",
+    )
     latency_estimator: str = setting(
         "exact", "exact (table and measured residual), expected (table), reinforce (measured)."
     )

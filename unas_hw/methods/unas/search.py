@@ -41,6 +41,7 @@ from unas_hw.methods.unas.checkpoint import Checkpoint
 from unas_hw.methods.unas.checks import check
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.dual import Dual
+from unas_hw.methods.unas.entangled import ends_of, supernet_of
 from unas_hw.methods.unas.metrics import GRADIENTS, METRICS, GradientLog, describe, valid_logits
 from unas_hw.methods.unas.schedule import progress_of, set_rates
 from unas_hw.objectives import LatencyExcess, TaskLoss
@@ -171,7 +172,7 @@ class UnasSearch:
         self.epoch = self.step = 0
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.supernet = self.hardware.ready(space.supernet())  # the same weights on every device
+            self.supernet = self.hardware.ready(supernet_of(space, config))  # the same weights on every device
         self.supernet.bf16 = self.hardware.bf16
         if self.hardware.compile:
             self.supernet.compile_parts()
@@ -189,6 +190,7 @@ class UnasSearch:
             duplicates=getattr(space, "duplicate_edges", None),
             duplicates_weight=config.duplicates_weight,
             before_pass=self._seed_pass,
+            ends=ends_of(space) if config.supernet == "entangled" else None,
             ranks=ranks,
         )
         self.task_estimator = find_estimator(
@@ -219,7 +221,11 @@ class UnasSearch:
         self.distribution.alpha.grad = self._alpha_gradient(sample, number)
         if config.weights_from == "choice":
             self.w_optimizer.zero_grad(set_to_none=True)  # what a relaxed pass has left there
-        if config.weights_from != "relaxed" or not self.task_estimator.needs & {"relaxed", "unrolled"}:
+        if (
+            self.task.ends
+            or config.weights_from != "relaxed"
+            or not self.task_estimator.needs & {"relaxed", "unrolled"}
+        ):
             self.task.train_weights(sample)
         self.alpha_optimizer.step()
         self._step_weights()

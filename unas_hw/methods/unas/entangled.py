@@ -1,0 +1,28 @@
+"""The supernet of a search: with weights for each candidate, or with those of candidates that nest in common."""
+
+from __future__ import annotations
+
+import random
+
+from unas_hw.errors import MethodError
+from unas_hw.extremes import spread
+from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.space import SearchSpace
+from unas_hw.supernet import Supernet
+
+
+def supernet_of(space: SearchSpace, config: UnasConfig) -> Supernet:
+    """Raises ``MethodError`` where weights are to be shared and nothing nests."""
+    supernet = space.supernet()
+    if config.supernet == "entangled" and not supernet.entangle():
+        raise MethodError(
+            f"no candidates of {space.name} nest, so none can share weights",
+            mend="leave out --supernet entangled, or say of your blocks that they nest: docs/spaces.md",
+        )
+    return supernet
+
+
+def ends_of(space: SearchSpace) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The network of the most MACs and that of the fewest."""
+    lightest, heaviest = (space.indices(each) for each in spread(space, 2, random.Random(0)))
+    return heaviest, lightest
