@@ -25,7 +25,7 @@ test: .venv/tested # what times for real has the machine alone, everything else 
 test-slow: .venv/tested # what takes more than five seconds and is not among the first to break
 	$(IN_TWO) ONLY=slow
 
-test-first:
+test-first: # the two keep no cache: they would write the same files
 	$(PYTEST) -p no:cacheprovider -m "$(ONLY)" $(FIRST)
 
 test-other:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from functools import cached_property
 from typing import final
 
 import torch
@@ -82,7 +81,7 @@ class Nest(nn.Module):
                 where, _, key = name.rpartition(".")
                 delattr(block.get_submodule(where), key)
 
-    @cached_property
+    @property
     def _largest(self) -> nn.Module:
         return self._blocks[-1]
 

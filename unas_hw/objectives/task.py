@@ -163,7 +163,8 @@ class TaskLoss(ObjectiveTerm):
         with nullcontext() if learning else self.supernet.frozen():
             cost = self._losses(leaf, train_batch).mean()
             leaf_grad, *weight_grads = torch.autograd.grad(cost, [leaf, *learning], allow_unused=True)
-        self._add_to_weights(weight_grads, 1 / count)
+        if learning:
+            self._add_to_weights(weight_grads, 1 / count)
         if self.loss_on == "train" and not self.gap_weight:
             return cost, leaf_grad
         with self.supernet.frozen():
@@ -230,7 +231,7 @@ class TaskLoss(ObjectiveTerm):
             yield cross_entropy(self.supernet(batch.x, student), taught)
 
     def _add_to_weights(self, grads: Sequence[Tensor | None], share: float) -> None:
-        for weight, grad in zip(self._weights, grads, strict=bool(grads)):
+        for weight, grad in zip(self._weights, grads, strict=True):
             if grad is not None:
                 grad = grad if share == 1 else grad * share
                 weight.grad = grad if weight.grad is None else weight.grad + grad
