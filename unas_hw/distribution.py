@@ -47,6 +47,9 @@ class ArchitectureDistribution(nn.Module):
     Args:
         choices: Number of choices per decision.
         softening: eps of ``a = log(softmax(alpha) + eps)``; keeps every choice alive while searching.
+
+    Attributes:
+        tilts: ``(G, K)`` by name, which are taken from alpha: what budgets ask for. No parameters.
     """
 
     mask: Tensor
@@ -55,12 +58,14 @@ class ArchitectureDistribution(nn.Module):
         super().__init__()
         self.choices = tuple(choices)
         self.softening = softening
+        self.tilts: dict[str, Tensor] = {}
         self.alpha = nn.Parameter(torch.zeros(len(choices), max(choices), dtype=torch.float64))
         self.register_buffer("mask", torch.arange(max(choices)) < torch.tensor(self.choices)[:, None], persistent=False)
 
     def log_q(self) -> Tensor:
         """``(G, K)`` log-probabilities; minus infinity where a decision has no such choice."""
-        alpha = self.alpha.masked_fill(~self.mask, -torch.inf)
+        alpha = self.alpha - sum(self.tilts.values()) if self.tilts else self.alpha
+        alpha = alpha.masked_fill(~self.mask, -torch.inf)
         if self.softening == 0:
             return torch.log_softmax(alpha, 1)
         softened = torch.softmax(alpha, 1) + self.softening

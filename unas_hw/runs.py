@@ -26,7 +26,7 @@ from unas_hw.errors import RunError
 
 RUNS = Path("runs")
 _LAST = "last"
-AS_BEFORE = {"supernet": "separate"}
+AS_BEFORE = {"supernet": "separate", "multiplier": "ascent"}
 """What runs did that were begun before ``config.json`` had the setting."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -98,20 +98,23 @@ def test_every_method_learns_weights_and_architecture(
 def test_every_form_of_the_latency_pulls_towards_faster_networks(
     space: ChainSpace, table: LatencyTable, data: Dataset, form: str
 ) -> None:
-    config = replace(CONFIG, epochs=0, budget_form=form, latency_estimator="expected")
+    config = replace(CONFIG, epochs=0, budget_form=form, latency_estimator="expected", multiplier="ascent")
     search = _search(space, table, data, config)
     search.latency.dual.multiplier.value = 1.0
     distribution = search.distribution
     sample = distribution.sample(1, generator=torch.Generator().manual_seed(0))
-    factor, loss = search.latency.loss(sample, 0, 2.0)
     expected_ms = search.model.distribution(distribution.probs()).expectation()
-    wanted, seen = (torch.autograd.grad(each, distribution.alpha)[0].flatten() for each in (expected_ms, loss))
-    assert float(torch.nn.functional.cosine_similarity(wanted, seen, dim=0)) > 0.8
-    assert factor > 0 and (factor == 1) == (form in (HINGE, LINEAR))
+    (wanted,) = torch.autograd.grad(expected_ms, distribution.alpha)
+    task = torch.zeros_like(wanted)
+    seen = search.latency.gradient(sample, 0, task, 2.0)
+    assert float(torch.nn.functional.cosine_similarity(wanted.flatten(), seen.flatten(), dim=0)) > 0.8
+    factors = search.latency.gradient(sample, 0, task + 1, 2.0) - seen + 1
+    assert bool((factors > 0).all()) and bool((factors == 1).all()) == (form in (HINGE, LINEAR))
 
 
+@pytest.mark.parametrize("multiplier", ["solved", "ascent"])
 def test_other_budgets_are_kept_by_dual_variables_of_their_own(
-    space: ChainSpace, table: LatencyTable, data: Dataset
+    space: ChainSpace, table: LatencyTable, data: Dataset, multiplier: Literal["solved", "ascent"]
 ) -> None:
     params, macs = Params(space), Macs(space)
 
@@ -119,14 +122,17 @@ def test_other_budgets_are_kept_by_dual_variables_of_their_own(
         low, high = resource.value(resource.smallest), resource.value(resource.largest)
         return Constraint(resource, low + share * (high - low))
 
-    config = replace(CONFIG, epochs=12, latency_estimator="expected", multiplier_rate=2.0)
+    config = replace(CONFIG, epochs=12, latency_estimator="expected", multiplier_rate=2.0, multiplier=multiplier)
     tight = _search(
         space, table, data, config, share=1.2, constraints=tuple(limited(each, 0.2) for each in (params, macs))
     )
     first, last = (tight.run.lines(METRICS)[place] for place in (0, -1))
     for name, dual in zip(("params", "macs"), tight.latency.others, strict=True):
         constraint = dual.constraint
-        assert last[name]["expected"] < first[name]["expected"]
+        if multiplier == "solved":
+            assert last[name]["expected"] <= constraint.limit * 1.01  # solved in turn, each beside the others
+        else:
+            assert last[name]["expected"] < first[name]["expected"]
         assert last[name]["limit"] == constraint.limit
         assert constraint.fits(params.smallest) and not constraint.fits(params.largest)
     assert any(dual.multiplier.value > 0 for dual in tight.latency.others)

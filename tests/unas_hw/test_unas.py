@@ -138,8 +138,20 @@ def test_warming_up_moves_the_weights_only(begin: Begin) -> None:
     assert [line["cost"] for line in search.run.lines(METRICS)] == [None]
 
 
-def test_the_expected_latency_falls_towards_the_budget(begin: Begin, model: LatencyModel) -> None:
-    config = replace(CONFIG, epochs=16, batch_size=48, measure_every=10, multiplier_rate=1.0)
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.8], ids=["20%", "30%", "80%"])
+def test_a_solved_multiplier_keeps_the_expected_latency_at_the_target(begin: Begin, share: float) -> None:
+    search = begin("one", replace(CONFIG, warmup_epochs=0, epochs=4), share=share)
+    for progress in search.steps():
+        assert (search.latency.dual.multiplier.value > 0) == (share < 0.5)
+        if progress.step > 3:  # after two it is there
+            expected_ms, residual = search.latency.dual.expected(), search.latency.seen_residual
+            assert residual is not None and abs(residual) < 0.02
+            assert expected_ms == pytest.approx(search.budget_ms * (1 - residual), rel=1e-6)
+    assert search.distribution.alpha.abs().max() < 1  # it has learnt of the task for eight steps; mu keeps the budget
+
+
+def test_dual_ascent_brings_the_expected_latency_towards_the_budget(begin: Begin, model: LatencyModel) -> None:
+    config = replace(CONFIG, epochs=16, batch_size=48, measure_every=10, multiplier="ascent", multiplier_rate=1.0)
     search = _run(begin("one", config, share=0.3))
     lines = [line for line in search.run.lines(METRICS) if line["stage"] == "search"]
     first, last = lines[0], lines[-1]
@@ -208,7 +220,10 @@ def test_rates_begin_at_the_highest_and_reach_the_lowest(begin: Begin) -> None:
         for progress in search.steps()
         if progress.metrics is None
     ]
-    assert rates[0] == pytest.approx((CONFIG.w_lr, CONFIG.alpha_lr))
+    warmup = CONFIG.warmup_epochs * STEPS
+    assert rates[0][0] == pytest.approx(CONFIG.w_lr)
+    assert rates[warmup][1] == pytest.approx(CONFIG.alpha_lr)  # its own cosine begins where it learns
+    assert rates[warmup + 1][1] < CONFIG.alpha_lr
     assert rates[-1] == pytest.approx((CONFIG.w_lr_min, CONFIG.alpha_lr_min))
     assert all(before[0] >= after[0] and before[1] >= after[1] for before, after in pairwise(rates))
 

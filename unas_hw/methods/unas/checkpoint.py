@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unas_hw.budget import Multiplier
-from unas_hw.estimators import Estimator
-from unas_hw.estimators.diagnostics import BranchStatistics
 from unas_hw.optimizer_state import from_tensors, to_tensors, under
 from unas_hw.runs import Run
 from unas_hw.search.run_folder import CHECKPOINT
+
+
+class Part(Protocol):
+    """What says its state as tensors."""
+
+    def state(self) -> dict[str, Tensor]: ...
+    def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 @final
@@ -31,7 +36,7 @@ class Checkpoint:
     run: Run
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
-    parts: Mapping[str, Estimator | BranchStatistics]
+    parts: Mapping[str, Part]
     multipliers: Sequence[Multiplier]
 
     def save(self, **counts: int) -> None:
@@ -54,9 +59,9 @@ class Checkpoint:
             module.load_state_dict(under(tensors, name))
         for name, optimizer in self.optimizers.items():
             from_tensors(optimizer, name, tensors)
+        for multiplier, value in zip(self.multipliers, scalars["multipliers"], strict=True):
+            multiplier.value = value
         for name, part in self.parts.items():
             if state := under(tensors, name):
                 part.load(state)
-        for multiplier, value in zip(self.multipliers, scalars["multipliers"], strict=True):
-            multiplier.value = value
         return scalars

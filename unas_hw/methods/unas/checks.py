@@ -7,7 +7,7 @@ from unas_hw.distributed import Ranks
 from unas_hw.errors import MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.objectives.forms import FORMS, has_logarithm
+from unas_hw.objectives.forms import FORMS, HINGE, has_logarithm
 
 
 def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: float, ranks: Ranks) -> None:
@@ -19,6 +19,11 @@ def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: flo
         raise MethodError(
             f"the form {form!r} takes the logarithm of microseconds, and networks take less than one",
             mend="use --budget-form hinge",
+        )
+    if config.multiplier == "solved" and form == HINGE and config.latency_estimator not in ("exact", "expected"):
+        raise MethodError(
+            f"the latency is estimated by {config.latency_estimator!r}, and mu is solved over the table's expectation",
+            mend="add --set unas.multiplier=ascent, or leave out unas.latency_estimator",
         )
     if config.batch_size < count or len(data.valid) < count:
         raise MethodError(

@@ -88,6 +88,11 @@ class UnasConfig(MethodConfig):
         10, "Steps between two measured networks.", low=1, option="--measure-every", metavar="STEPS"
     )
     diagnose_every: int = setting(50, "Steps between two lines about the gradients.", low=1)
+    multiplier: Literal["solved", "ascent"] = setting(
+        "solved",
+        "mu of the budget: solved, so that the expected latency is the target at every step; or found by dual ascent "
+        "on the expected excess.",
+    )
     multiplier_rate: float = setting(0.2, "Step of the dual ascent, for each unit of relative violation.")
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
@@ -121,7 +126,13 @@ def gdas() -> UnasConfig:
 
 def reinforce() -> UnasConfig:
     """The measured branch alone."""
-    return UnasConfig(estimator="reinforce", loss_on="valid", weights_from="choice", latency_estimator="reinforce")
+    return UnasConfig(
+        estimator="reinforce",
+        loss_on="valid",
+        weights_from="choice",
+        latency_estimator="reinforce",
+        multiplier="ascent",
+    )
 
 
 def proxylessnas() -> UnasConfig:

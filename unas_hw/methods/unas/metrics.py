@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from unas_hw.data import in_order
 from unas_hw.estimators.diagnostics import BranchStatistics
-from unas_hw.estimators.table import Exact
 from unas_hw.methods.unas.collapse import skipping
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.runs import Run
@@ -31,7 +30,7 @@ def describe(search: UnasSearch, losses: Sequence[float]) -> dict[str, Any]:
         search: After all steps of an epoch.
         losses: The task's cost at each of them.
     """
-    probs, mode, residual = search.distribution.probs(), search.distribution.mode(), search.latency.estimator
+    probs, mode = search.distribution.probs(), search.distribution.mode()
     latency = search.model.distribution(probs)
     logits, labels = valid_logits(search, mode), search.data.valid.y
     return {
@@ -46,12 +45,9 @@ def describe(search: UnasSearch, losses: Sequence[float]) -> dict[str, Any]:
         "mode_valid_accuracy": float((logits.argmax(1) == labels).double().mean()),
         "entropy": float(search.distribution.entropy()),
         "multiplier": search.latency.dual.multiplier.value,
-        "residual": residual.baseline.value if isinstance(residual, Exact) else None,
+        "residual": search.latency.seen_residual,
         "skipping": skipping(search.space, probs),
-        **{
-            dual.constraint.resource.name.replace(" ", "_"): dual.describe(probs, mode)
-            for dual in search.latency.others
-        },
+        **{dual.constraint.resource.name.replace(" ", "_"): dual.describe() for dual in search.latency.others},
     }
 
 

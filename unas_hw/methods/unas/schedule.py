@@ -12,11 +12,17 @@ from unas_hw.methods.unas.config import UnasConfig
 def set_rates(
     config: UnasConfig, weights: torch.optim.Optimizer, alpha: torch.optim.Optimizer, step: int, steps: int
 ) -> None:
-    """Sets the rates of both optimisers for a step of all ``steps``."""
-    pairs = ((weights, config.w_lr, config.w_lr_min), (alpha, config.alpha_lr, config.alpha_lr_min))
-    for optimizer, high, low in pairs:
-        # The last step has the lowest rate; a schedule that divides by `steps` never gets there.
-        share = (1 + math.cos(math.pi * step / max(steps - 1, 1))) / 2
+    """Sets the rates of both optimisers for a step of all ``steps``.
+
+    The weights learn in all of them, alpha in those after the warm-up: there its rate begins.
+    """
+    begin = round(steps * config.warmup_epochs / max(config.warmup_epochs + config.epochs, 1))
+    for optimizer, high, low, done, count in (
+        (weights, config.w_lr, config.w_lr_min, step, steps),
+        (alpha, config.alpha_lr, config.alpha_lr_min, max(step - begin, 0), steps - begin),
+    ):
+        # The last step has the lowest rate; a schedule that divides by `count` never gets there.
+        share = (1 + math.cos(math.pi * done / max(count - 1, 1))) / 2
         optimizer.param_groups[0]["lr"] = low + share * (high - low)
 
 

@@ -34,18 +34,16 @@ from unas_hw.data import Batches, Dataset, batches
 from unas_hw.distributed import ALONE, Ranks
 from unas_hw.distribution import ArchitectureDistribution, ArchSample
 from unas_hw.estimators import find_estimator
-from unas_hw.estimators.table import Exact
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import NetworkMeter
+from unas_hw.methods.unas.branch import LatencyBranch
 from unas_hw.methods.unas.checkpoint import Checkpoint
 from unas_hw.methods.unas.checks import check
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.dual import Dual
 from unas_hw.methods.unas.entangled import ends_of, supernet_of
 from unas_hw.methods.unas.metrics import GRADIENTS, METRICS, GradientLog, describe, valid_logits
 from unas_hw.methods.unas.schedule import progress_of, set_rates
-from unas_hw.objectives import LatencyExcess, TaskLoss
-from unas_hw.objectives.forms import FACTORS, HINGE, LINEAR, linear
+from unas_hw.objectives import TaskLoss
 from unas_hw.runs import Run
 from unas_hw.search.constraints import Constraint
 from unas_hw.space import SearchSpace
@@ -61,75 +59,6 @@ class Progress:
     step: int
     steps: int
     metrics: dict[str, Any] | None = None
-
-
-@final
-class LatencyBranch:
-    """``mu E_z[max(0, lat(z)/T - 1)]`` and the other budgets: what they add to alpha's gradient, and their multipliers.
-
-    Args:
-        distribution: Of architectures.
-        model: The table's latencies.
-        budget_ms: T.
-        constraints: Other budgets.
-        config: Estimator, form and rates.
-        measure: Measured latency in milliseconds of a choice.
-    """
-
-    def __init__(
-        self,
-        distribution: ArchitectureDistribution,
-        model: LatencyModel,
-        budget_ms: float,
-        constraints: Sequence[Constraint],
-        config: UnasConfig,
-        measure: Callable[[tuple[int, ...]], float],
-    ) -> None:
-        self.distribution, self.config = distribution, config
-        self.excess = LatencyExcess(model, budget_ms, measure)
-        self.estimator = find_estimator(config.latency_estimator, self.excess, count=config.architectures)
-        self.dual = Dual(Constraint(model, budget_ms), config.multiplier_rate)
-        self.others = tuple(Dual(each, config.multiplier_rate) for each in constraints)
-
-    @property
-    def duals(self) -> tuple[Dual, ...]:
-        """Of all budgets, that of the latency first."""
-        return (self.dual, *self.others)
-
-    def loss(self, sample: ArchSample, number: int, task: float) -> tuple[float, Tensor]:
-        """What the task's gradient is multiplied by, and a scalar with the gradient of all budgets.
-
-        Args:
-            sample: Of this step.
-            number: The step's.
-            task: The task's cost at it.
-        """
-        probs, form, excess = self.distribution.probs(), self.config.budget_form, self.excess
-        others = sum((dual.loss(probs) for dual in self.others), torch.zeros((), dtype=torch.float64))
-        if form == HINGE:
-            return 1.0, others + self.dual.multiplier.value * self._excess(sample, number)
-        expected_ms = excess.model.distribution(probs).expectation()
-        if form == LINEAR:
-            return 1.0, others + linear(expected_ms, excess.budget_ms)
-        factor = FACTORS[form](expected_ms, excess.budget_ms)
-        return float(factor.detach()), others + task * factor
-
-    def _excess(self, sample: ArchSample, number: int) -> Tensor:
-        """Where networks are measured every k steps only, what is measured counts k times: so its mean stays."""
-        estimator, k = self.estimator, self.config.measure_every
-        now = number % k == 0
-        if isinstance(estimator, Exact):
-            expected = self.excess.expected(self.distribution)
-            return expected + k * estimator.residual(sample, self.excess) if now else expected
-        if "discrete" not in estimator.needs:
-            return estimator.loss(sample, self.excess, self.distribution)
-        return k * estimator.loss(sample, self.excess, self.distribution) if now else 0.0 * sample.log_prob.sum()
-
-    def step_multipliers(self) -> None:
-        """Dual ascent, after alpha's step."""
-        mode, probs = self.distribution.mode(), self.distribution.probs()
-        for dual in self.duals:
-            dual.step(probs, mode)
 
 
 @final
@@ -203,6 +132,7 @@ class UnasSearch:
             modules={"supernet": self.supernet, "distribution": self.distribution},
             optimizers={"w": self.w_optimizer, "alpha": self.alpha_optimizer},
             parts={"estimator.task": self.task_estimator, "estimator.latency": self.latency.estimator}
+            | ({"residual": self.latency.residual} if self.latency.residual else {})
             | {f"branch.{name}": branch for name, branch in self.gradients.branches.items()},
             multipliers=[dual.multiplier for dual in self.latency.duals],
         )
@@ -237,9 +167,7 @@ class UnasSearch:
         alpha = self.distribution.alpha
         loss = self.task_estimator.loss(sample, self.task, self.distribution)
         (task,) = torch.autograd.grad(loss, alpha, retain_graph=True)  # both losses share the sample
-        factor, latency_loss = self.latency.loss(sample, number, self.task.value)
-        (latency,) = torch.autograd.grad(latency_loss, alpha)
-        task = factor * task
+        latency = self.latency.gradient(sample, number, task, self.task.value)
         self.gradients.add(number, task=task, latency=latency)
         return task + latency
 
@@ -307,6 +235,7 @@ class UnasSearch:
         """Goes back to the last checkpoint, if there is one; what came after it is forgotten."""
         if (counts := self.checkpoint.load()) is not None:
             self.epoch, self.gradients.lines = counts["epoch"], counts["diagnosed"]
+            self.latency.restore()
         if self.ranks.first:
             self.run.keep_lines(METRICS, self.epoch)
             self.run.keep_lines(GRADIENTS, self.gradients.lines)
