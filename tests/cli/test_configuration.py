@@ -36,6 +36,14 @@ def test_the_file_counts_less_than_set_and_that_less_than_the_command_line(unas_
 
 
 @pytest.mark.usefixtures("phone")
+def test_a_form_that_is_not_the_published_one_is_told_of(unas_hw: Run, images: str) -> None:
+    words = ("--dataset", images, "--device", "sim:phone", "--latency-budget", "60%", "--epochs", "0")
+    found = unas_hw("search", *words, "--warmup-epochs", "0", "--set", "unas.finetune_epochs=0", "--method", "fbnet")
+    assert found.exit_code in (0, 3), found.output
+    assert found.stderr.count("logarithms of microseconds, not of milliseconds as published") == 1
+
+
+@pytest.mark.usefixtures("phone")
 @pytest.mark.slow
 def test_what_a_search_was_told_reproduces_it(unas_hw: Run, images: str) -> None:
     Path("my.yaml").write_text(SETTINGS)

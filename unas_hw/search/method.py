@@ -7,7 +7,7 @@ to pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -43,6 +43,10 @@ class MethodConfig:
 
     def suited(self, settings: SearchSettings) -> MethodConfig:
         """With other defaults, where space or task ask for them; what a user says comes after."""
+        return self
+
+    def as_begun(self, begun: Mapping[str, Any]) -> MethodConfig:
+        """With the defaults of the version that wrote this ``config.json``, for a run that goes on."""
         return self
 
     def check(self) -> None:

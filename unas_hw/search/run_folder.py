@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from latency_tables.table import LatencyTable
 from unas_hw.budget import Budget
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.published import Proxy, shapes
-from unas_hw.search.settings import SearchSettings
+from unas_hw.search.settings import SearchSettings, as_told
 from unas_hw.settings import settings_in
 from unas_hw.tasks import is_task
 from unas_hw.training import Hardware
@@ -87,6 +87,17 @@ def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, bud
         "method": settings.method,
         "seed": settings.seed,
     }
+
+
+def as_begun(settings: SearchSettings) -> SearchSettings:
+    """With the defaults of then, where the named run is of an older version; an unnamed one gets a new folder."""
+    if settings.run is None or settings.fresh or not (RUNS / settings.run / "config.json").exists():
+        return settings
+    config = settings.config.as_begun(Run.open(RUNS / settings.run).config)
+    if config == settings.config:
+        return settings
+    found, configs = replace(settings, config=config), [each for each in (config, settings.ending) if each is not None]
+    return replace(found, told=settings.told and as_told(found, *configs))
 
 
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:

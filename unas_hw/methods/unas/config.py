@@ -13,13 +13,15 @@
 =================  ====================  ==============  =======================  ==============================
 
 DARTS, SNAS and GDAS know no latency as published; the budget is ours. The table is our reading of these methods in the
-terms of UNAS (Vahdat et al., CVPR 2020, arXiv 1912.07651). Annealing goes from 5 to 0.5.
+terms of UNAS (Vahdat et al., CVPR 2020, arXiv 1912.07651). Annealing goes exponentially from 5 to 0.5, that of GDAS
+linearly from 10 to 0.1, as published.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unas_hw.search.method import MethodConfig
 from unas_hw.settings import COMMON, setting
@@ -92,12 +94,22 @@ class UnasConfig(MethodConfig):
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
     )
+    tau_falls: Literal["exponentially", "linearly"] = setting("exponentially", "How tau gets to tau_end.")
     seed: int = 0
 
     def suited(self, settings: SearchSettings) -> UnasConfig:
         if settings.space != PHONES:
             return self
         return replace(self, warmup_epochs=8, epochs=4, multiplier_rate=0.5)
+
+    def as_begun(self, begun: Mapping[str, Any]) -> UnasConfig:
+        """Before ``tau_falls`` was a setting, the tau of GDAS stayed at 0.4."""
+        if self.method != "gdas" or "tau_falls" in begun:
+            return self
+        before, now = UnasConfig(), gdas()
+        fell = (self.tau, self.tau_end) == (now.tau, now.tau_end)
+        tau, tau_end = (before.tau, before.tau_end) if fell else (self.tau, self.tau_end)
+        return replace(self, tau=tau, tau_end=tau_end, tau_falls=before.tau_falls)
 
 
 def darts() -> UnasConfig:
@@ -113,9 +125,15 @@ def snas() -> UnasConfig:
 
 
 def gdas() -> UnasConfig:
-    """GDAS (Dong and Yang, arXiv 1910.04465)."""
+    """GDAS (Dong and Yang, arXiv 1910.04465), tau as in its section 4."""
     return UnasConfig(
-        estimator="straight-through", loss_on="valid", weights_from="choice", latency_estimator="expected"
+        estimator="straight-through",
+        tau=10.0,
+        tau_end=0.1,
+        tau_falls="linearly",
+        loss_on="valid",
+        weights_from="choice",
+        latency_estimator="expected",
     )
 
 
@@ -125,8 +143,8 @@ def reinforce() -> UnasConfig:
 
 
 def proxylessnas() -> UnasConfig:
-    """ProxylessNAS (Cai et al., arXiv 1812.00332)."""
-    return replace(gdas(), estimator="binary-gates", budget_form="proxylessnas")
+    """ProxylessNAS (Cai et al., arXiv 1812.00332); its gates have no temperature."""
+    return replace(reinforce(), estimator="binary-gates", latency_estimator="expected", budget_form="proxylessnas")
 
 
 def fbnet() -> UnasConfig:

@@ -45,7 +45,7 @@ from unas_hw.methods.unas.entangled import ends_of, supernet_of
 from unas_hw.methods.unas.metrics import GRADIENTS, METRICS, GradientLog, describe, valid_logits
 from unas_hw.methods.unas.schedule import progress_of, set_rates
 from unas_hw.objectives import LatencyExcess, TaskLoss
-from unas_hw.objectives.forms import FACTORS, HINGE, LINEAR, linear
+from unas_hw.objectives.forms import FACTORS, HINGE, LINEAR, linear, unit_of
 from unas_hw.runs import Run
 from unas_hw.search.constraints import Constraint
 from unas_hw.space import SearchSpace
@@ -74,6 +74,9 @@ class LatencyBranch:
         constraints: Other budgets.
         config: Estimator, form and rates.
         measure: Measured latency in milliseconds of a choice.
+
+    Attributes:
+        shortest_ms: The smaller of T and the smallest network's latency.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class LatencyBranch:
     ) -> None:
         self.distribution, self.config = distribution, config
         self.excess = LatencyExcess(model, budget_ms, measure)
+        self.shortest_ms = min(budget_ms, model.latency_ms(model.smallest))
         self.estimator = find_estimator(config.latency_estimator, self.excess, count=config.architectures)
         self.dual = Dual(Constraint(model, budget_ms), config.multiplier_rate)
         self.others = tuple(Dual(each, config.multiplier_rate) for each in constraints)
@@ -111,7 +115,7 @@ class LatencyBranch:
         expected_ms = excess.model.distribution(probs).expectation()
         if form == LINEAR:
             return 1.0, others + linear(expected_ms, excess.budget_ms)
-        factor = FACTORS[form](expected_ms, excess.budget_ms)
+        factor = FACTORS[form](expected_ms, excess.budget_ms, unit_of(self.shortest_ms))
         return float(factor.detach()), others + task * factor
 
     def _excess(self, sample: ArchSample, number: int) -> Tensor:
@@ -194,7 +198,12 @@ class UnasSearch:
             ranks=ranks,
         )
         self.task_estimator = find_estimator(
-            config.estimator, self.task, tau=config.tau, tau_end=config.tau_end, count=config.architectures
+            config.estimator,
+            self.task,
+            tau=config.tau,
+            tau_end=config.tau_end,
+            tau_falls=config.tau_falls,
+            count=config.architectures,
         )
         self.latency = LatencyBranch(self.distribution, model, budget_ms, constraints, config, self._measured_ms)
         self.gradients = GradientLog(self.distribution.alpha.shape, config, run if ranks.first else None)
