@@ -26,7 +26,7 @@ from unas_hw.errors import RunError
 
 RUNS = Path("runs")
 _LAST = "last"
-AS_BEFORE = {"supernet": "separate", "tau_falls": "exponentially"}
+AS_BEFORE = {"supernet": "separate", "tau_falls": "exponentially", "warmup_from": "choice"}
 """What runs did that were begun before ``config.json`` had the setting."""
 
 

@@ -54,6 +54,21 @@ class MethodConfig:
         check(self.section, self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A search as it was published; what a user says comes after.
+
+    Attributes:
+        method: Its name.
+        space: That it was published for.
+        config: All hyper-parameters.
+    """
+
+    method: str
+    space: str
+    config: MethodConfig
+
+
 class MethodJob(Protocol):
     """The module ``job`` of a method."""
 

@@ -36,7 +36,7 @@ PHONES = "mbconv-mobile"
 
 @dataclass(frozen=True, kw_only=True)
 class UnasConfig(MethodConfig):
-    """Hyper-parameters. Defaults suit minutes on a CPU; ``published_*`` below are the paper's."""
+    """Hyper-parameters. Defaults suit minutes on a CPU; ``presets.py`` has the paper's."""
 
     section: ClassVar[str] = "unas"
     needs_budget: ClassVar[bool] = True
@@ -95,6 +95,9 @@ class UnasConfig(MethodConfig):
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
     )
     tau_falls: Literal["exponentially", "linearly"] = setting("exponentially", "How tau gets to tau_end.")
+    warmup_from: Literal["choice", "relaxed"] = setting(
+        "choice", "While warming up weights learn from the sampled network z, or from zeta, as the paper has it."
+    )
     seed: int = 0
 
     def suited(self, settings: SearchSettings) -> UnasConfig:
@@ -150,18 +153,3 @@ def proxylessnas() -> UnasConfig:
 def fbnet() -> UnasConfig:
     """FBNet (Wu et al., arXiv 1812.03443)."""
     return replace(snas(), loss_on="valid", gap_weight=0.5, budget_form="fbnet")
-
-
-def published_imagenet_mbconv() -> UnasConfig:
-    """The paper's ProxylessNAS-space search on ImageNet (8 GPUs of 24 images each)."""
-    return UnasConfig(
-        warmup_epochs=20,
-        epochs=15,
-        batch_size=192,
-        w_lr=3e-4,
-        w_lr_min=1e-4,
-        alpha_lr=1e-3,
-        alpha_lr_min=3e-4,
-        softening=0.08,
-        weights_from="relaxed",
-    )
