@@ -26,7 +26,12 @@ from unas_hw.errors import RunError
 
 RUNS = Path("runs")
 _LAST = "last"
-AS_BEFORE = {"supernet": "separate", "multiplier": "ascent"}
+AS_BEFORE = {
+    "supernet": "separate",
+    "multiplier": "ascent",
+    "tau_falls": "exponentially",
+    "warmup_from": "choice",
+}
 """What runs did that were begun before ``config.json`` had the setting."""
 
 

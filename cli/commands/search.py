@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import unas_hw
-from unas_hw.methods.registry import methods, sections
+from unas_hw.methods.registry import find_preset, methods, sections
 from unas_hw.search.settings import SearchSettings
 from unas_hw.settings import RUN, TABLE, TRAINING
 
@@ -65,7 +65,7 @@ def command(
 
     told: dict[str, Any] = told_sections(context) | said(context, options)
     if processes:
-        told.setdefault("architectures", processes)
+        told.setdefault("architectures", _shared(processes, told.get("preset")))
     settings = settings_of(**told)  # before anything slow
     if processes and processes > 1 and "WORLD_SIZE" not in os.environ:
         raise SystemExit(_in_processes(processes))
@@ -78,6 +78,12 @@ def command(
         return
     found = unas_hw.search(rounds=rounds, progress=True, **told)
     end(dict(found.content), export_format, rounds, as_json, _lines)
+
+
+def _shared(processes: int, preset: str | None) -> int:
+    """Networks a step where nobody says how many: those of the preset, as far as each process has equally many."""
+    published: int = getattr(find_preset(preset).config, "architectures", 1) if preset else 1
+    return processes * max(1, published // processes)
 
 
 def _in_processes(count: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cli.commands.search import _shared
 from tests.cli.conftest import Run
 from tests.cli.test_bad_input import refused
 
@@ -33,6 +34,47 @@ def test_the_file_counts_less_than_set_and_that_less_than_the_command_line(unas_
     config = json.loads(Path("runs/one/config.json").read_text())
     assert (config["budget"], config["warmup_epochs"], config["weights_from"]) == ("55%", 1, "choice")
     assert (config["w_lr"], config["seed"]) == (0.004, 6)
+
+
+@pytest.mark.usefixtures("phone")
+def test_a_form_that_is_not_the_published_one_is_told_of(unas_hw: Run, images: str) -> None:
+    words = ("--dataset", images, "--device", "sim:phone", "--latency-budget", "60%", "--epochs", "0")
+    found = unas_hw("search", *words, "--warmup-epochs", "0", "--set", "unas.finetune_epochs=0", "--method", "fbnet")
+    assert found.exit_code in (0, 3), found.output
+    assert found.stderr.count("logarithms of microseconds, not of milliseconds as published") == 1
+
+
+PRESET = """
+preset: unas-imagenet-mbconv
+latency-budget: 60%
+device: sim:phone
+space: mbconv-small
+batch-size: 48
+epochs: 1
+unas: {warmup_epochs: 1, finetune_epochs: 0}
+"""
+
+
+@pytest.mark.usefixtures("phone")
+def test_a_preset_is_named_by_a_file_and_its_run_is_found_again(unas_hw: Run, images: str) -> None:
+    Path("my.yaml").write_text(PRESET)
+    found = unas_hw("search", "--config", "my.yaml", "--dataset", images, "--run", "one", "--json")
+    assert found.exit_code in (0, 3), found.output
+    config = json.loads(Path("runs/one/config.json").read_text())
+    assert (config["space"], config["batch_size"], config["epochs"]) == ("mbconv-small", 48, 1)
+    assert (config["w_lr"], config["softening"], config["warmup_from"]) == (3e-4, 0.08, "relaxed")
+    again = unas_hw("search", "--config", "runs/one/config.yaml", "--json")
+    assert "is finished" in again.stderr and json.loads(again.stdout) == json.loads(found.stdout)
+
+
+def test_a_preset_is_of_one_method(unas_hw: Run) -> None:
+    words = ("search", "--latency-budget", "50%", "--preset", "unas-cifar")
+    refused(unas_hw(*words, "--method", "darts"), 2, "--preset unas-cifar is of --method unas", "leave out --preset")
+
+
+def test_processes_share_the_networks_of_a_preset() -> None:
+    cases = ((4, None), (4, "unas-cifar"), (3, "unas-cifar"), (8, "unas-imagenet"))
+    assert [_shared(*case) for case in cases] == [4, 128, 126, 8]
 
 
 @pytest.mark.usefixtures("phone")

@@ -49,7 +49,9 @@ def test_every_command_has_an_example_that_its_own_options_allow(unas_hw: Run, w
 def test_the_help_of_a_search_fits_a_screen_with_common_options_first(unas_hw: Run) -> None:
     text = unas_hw("search", "--help").output
     assert len(text.splitlines()) <= SCREEN
-    places = [text.index(each) for each in ("--latency-budget", "Budgets and data ", "--method monas ")]
+    places = [
+        text.index(each) for each in ("--latency-budget", "--preset NAME", "Budgets and data ", "--method monas ")
+    ]
     assert places == sorted(places)
     assert text.index("--children") > text.index("--method monas ")
 

@@ -169,6 +169,8 @@ def test_annealing_goes_from_the_first_temperature_to_the_last() -> None:
     estimator = find_estimator("gumbel", Toy(), tau=5.0, tau_end=0.05)
     assert [estimator.temperature(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([5.0, 0.5, 0.05])
     assert find_estimator("gumbel", Toy(), tau=0.4).temperature(0.9) == pytest.approx(0.4)
+    gdas = find_estimator("straight-through", Toy(), tau=10.0, tau_end=0.1, tau_falls="linearly")
+    assert [gdas.temperature(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([10.0, 5.05, 0.1])
 
 
 @pytest.mark.slow

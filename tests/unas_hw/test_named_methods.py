@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from math import log
 from typing import Any, Literal
 
 import pytest
@@ -11,14 +12,16 @@ import torch
 from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
 from unas_hw.data import Dataset
+from unas_hw.distributed import ALONE
 from unas_hw.errors import MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
 from unas_hw.methods.registry import find_method, methods
+from unas_hw.methods.unas.checks import check
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.metrics import GRADIENTS, METRICS
 from unas_hw.methods.unas.search import UnasSearch
-from unas_hw.objectives.forms import FORMS, HINGE, LINEAR
+from unas_hw.objectives.forms import FACTORS, FORMS, HINGE, LINEAR, departure, unit_of
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.constraints import Constraint
@@ -73,9 +76,14 @@ def test_the_table_is_that_of_the_documentation() -> None:
         config = named(name)
         seen = (config.estimator, config.loss_on, config.gap_weight, config.weights_from)
         assert (*seen, config.latency_estimator, config.budget_form) == terms, name
-    for name in ("snas", "fbnet"):
+    annealed = {
+        "snas": (5.0, 0.5, "exponentially"),
+        "fbnet": (5.0, 0.5, "exponentially"),
+        "gdas": (10.0, 0.1, "linearly"),
+    }
+    for name in TERMS:
         config = named(name)
-        assert config.tau_end is not None and config.tau_end < config.tau
+        assert (config.tau, config.tau_end, config.tau_falls) == annealed.get(name, (0.4, None, "exponentially")), name
     assert named("unas") == UnasConfig()
 
 
@@ -110,6 +118,30 @@ def test_every_form_of_the_latency_pulls_towards_faster_networks(
     assert float(torch.nn.functional.cosine_similarity(wanted.flatten(), seen.flatten(), dim=0)) > 0.8
     factors = search.latency.gradient(sample, 0, task + 1, 2.0) - seen + 1
     assert bool((factors > 0).all()) and bool((factors == 1).all()) == (form in (HINGE, LINEAR))
+
+
+def test_published_forms_have_their_published_constants() -> None:
+    expected_ms = torch.tensor([30.0, 90.0], dtype=torch.float64)
+    unit_ms = unit_of(20.0)
+    assert unit_ms == 1.0
+    seen = {form: FACTORS[form](expected_ms, 60.0, unit_ms).tolist() for form in FACTORS}
+    assert seen == {
+        "mnasnet": pytest.approx([(ms / 60) ** 0.07 for ms in (30, 90)]),
+        "proxylessnas": pytest.approx([0.2 * (log(ms) / log(60)) ** 0.3 for ms in (30, 90)]),
+        "fbnet": pytest.approx([0.2 * log(ms) ** 0.6 for ms in (30, 90)]),
+    }
+    assert not any(departure(form, 20.0) for form in FORMS)
+
+
+@pytest.mark.parametrize("form", ["proxylessnas", "fbnet"])
+def test_a_millisecond_and_less_is_taken_in_microseconds_which_is_told(form: str) -> None:
+    short_ms = torch.tensor([0.2], dtype=torch.float64)
+    assert not FACTORS[form](short_ms, 1.5, 1.0).isfinite()  # as published
+    for shortest_ms in (0.1, 1.0):
+        assert unit_of(shortest_ms) == 1e-3
+        assert "logarithms of microseconds, not of milliseconds as published" in departure(form, shortest_ms)
+    assert FACTORS[form](short_ms, 0.1, 1e-3).isfinite()
+    assert departure("hinge", 0.1) == departure("mnasnet", 0.1) == ""
 
 
 @pytest.mark.parametrize("multiplier", ["solved", "ascent"])
@@ -163,6 +195,9 @@ def test_settings_that_contradict_each_other_are_refused(space: ChainSpace, tabl
     assert caught.value.mend == "did you mean 'darts'?"
     with pytest.raises(MethodError, match="no form of the latency is called 'log'"):
         _search(space, table, data, replace(CONFIG, budget_form="log"))
+    with pytest.raises(MethodError, match=r"'fbnet' takes logarithms of times, .* no meaning at 0\.50 us") as caught:
+        check(replace(CONFIG, budget_form="fbnet"), LatencyModel(space, table), data, 5e-4, ALONE)
+    assert "--budget-form mnasnet" in caught.value.mend
     with pytest.raises(MethodError, match="share 2 images") as caught:
         _search(space, table, data, replace(CONFIG, batch_size=2, architectures=3))
     assert "--batch-size 12" in caught.value.mend

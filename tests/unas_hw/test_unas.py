@@ -5,7 +5,7 @@ and it can be stopped after any step and goes on bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -16,15 +16,18 @@ from torch import Tensor
 from latency_tables.table import LatencyTable
 from profilers.profiler import Profiler
 from profilers.registry import open_profiler
-from unas_hw.data import Dataset
-from unas_hw.errors import EstimatorError
+from unas_hw.data import Batch, Dataset
+from unas_hw.errors import EstimatorError, MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Meter
-from unas_hw.methods.unas.config import UnasConfig, published_imagenet_mbconv
+from unas_hw.methods.registry import PRESETS
+from unas_hw.methods.settings import settings_of
+from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.metrics import METRICS, valid_logits
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.run_folder import CHECKPOINT
+from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces.chain import ChainSpace
 
 CONFIG = UnasConfig(warmup_epochs=1, epochs=3, batch_size=24, gap_weight=0, weights_from="relaxed", measure_every=2)
@@ -252,9 +255,68 @@ def test_an_estimator_that_cannot_work_is_refused_before_the_search_begins(begin
     assert "gumbel, straight-through, binary-gates, rebar" in caught.value.mend
 
 
-def test_the_papers_settings_are_the_papers() -> None:
-    published = published_imagenet_mbconv()
-    assert (published.warmup_epochs, published.epochs, published.batch_size) == (20, 15, 8 * 24)
-    assert (published.w_lr, published.w_lr_min, published.alpha_lr, published.alpha_lr_min) == (3e-4, 1e-4, 1e-3, 3e-4)
-    assert (published.tau, published.softening, published.gap_weight) == (0.4, 0.08, 0.5)
-    assert (published.gap, published.estimator) == ("means", "rebar")
+PUBLISHED = {
+    #                       space     epochs  images  weights       alpha         eps   networks a step
+    "unas-cifar": ("darts", (15, 85), 4 * 32, (6e-4, 1e-4), (2e-3, 3e-4), 0.0, 128),
+    "unas-imagenet": ("darts", (5, 15), 8 * 24, (3e-4, 1e-4), (1e-3, 3e-4), 0.08, 1),
+    "unas-imagenet-mbconv": ("mbconv", (20, 15), 8 * 24, (3e-4, 1e-4), (1e-3, 3e-4), 0.08, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_the_papers_settings(name: str) -> None:
+    settings = settings_of(budget="50%", preset=name)
+    config = settings.config
+    assert isinstance(config, UnasConfig)
+    rates = (config.w_lr, config.w_lr_min), (config.alpha_lr, config.alpha_lr_min)
+    told = (settings.space, (config.warmup_epochs, config.epochs), config.batch_size, *rates)
+    assert (*told, config.softening, config.architectures) == PUBLISHED[name]
+    assert (config.w_decay, config.w_clip, config.tau, config.tau_end) == (3e-4, 5.0, 0.4, None)
+    assert (config.gap_weight, config.gap, config.duplicates_weight) == (0.5, "means", 0.2)
+    assert (config.estimator, config.supernet, config.loss_on) == ("rebar", "separate", "train")
+    assert (config.weights_from, config.warmup_from) == ("relaxed", "relaxed")
+    assert name in {each.name: each for each in fields(SearchSettings)}["preset"].metadata["setting"].help
+
+
+def test_what_is_said_counts_more_than_a_preset(begin: Begin) -> None:
+    told = settings_of(
+        budget="50%", preset="unas-imagenet-mbconv", space="mbconv-mobile", epochs=3, unas={"tau": 1.0}, seed=2
+    )
+    config = told.config
+    assert isinstance(config, UnasConfig)
+    assert (told.space, config.epochs, config.tau, config.seed) == ("mbconv-mobile", 3, 1.0, 2)
+    assert config.warmup_epochs == 20  # not what would suit phones
+    again = {name.replace("-", "_"): value for name, value in told.told.items()}
+    again["budget"] = again.pop("latency_budget")
+    assert settings_of(**again) == told
+    begin("one", replace(config, batch_size=24))  # can be
+
+
+def test_a_preset_that_is_unknown_or_of_another_method_is_refused() -> None:
+    with pytest.raises(MethodError, match="no preset is called 'unas-cifr'") as caught:
+        settings_of(budget="50%", preset="unas-cifr")
+    assert caught.value.mend == "did you mean 'unas-cifar'?"
+    for other in ({"method": "gdas"}, {"method": "radars"}, {"task": "minatar:breakout"}):
+        with pytest.raises(MethodError, match="--preset unas-cifar is of --method unas, not of"):
+            settings_of(budget="50%", preset="unas-cifar", **other)
+
+
+@pytest.mark.parametrize("warmup_from", ["choice", "relaxed"])
+def test_the_warm_up_trains_networks_or_their_relaxations(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, warmup_from: Any
+) -> None:
+    search = begin("one", replace(CONFIG, epochs=0, warmup_from=warmup_from))
+    before = [weight.clone() for weight in search.supernet.parameters()]
+    seen, losses = [], search.task._losses
+
+    def noted(path: Any, batch: Batch) -> Tensor:
+        seen.append(path)
+        return losses(path, batch)
+
+    monkeypatch.setattr(search.task, "_losses", noted)
+    _run(search)
+    assert len(seen) == STEPS
+    assert {isinstance(path, Tensor) for path in seen} == {warmup_from == "relaxed"}
+    learnt = [not torch.equal(*pair) for pair in zip(before, search.supernet.parameters(), strict=True)]
+    assert all(learnt) if warmup_from == "relaxed" else any(learnt)
+    assert bool((search.distribution.alpha == 0).all())

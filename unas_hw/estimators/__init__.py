@@ -27,6 +27,7 @@ from profilers.errors import did_you_mean
 from unas_hw.distribution import TAU
 from unas_hw.errors import EstimatorError
 from unas_hw.estimators.base import Estimator as Estimator
+from unas_hw.estimators.base import TauFalls
 from unas_hw.estimators.darts import Darts, DartsSecondOrder
 from unas_hw.estimators.gumbel import Gumbel
 from unas_hw.estimators.rebar import Rebar
@@ -44,7 +45,13 @@ ESTIMATORS: Mapping[str, type[Estimator]] = MappingProxyType({estimator.name: es
 
 
 def find_estimator(
-    name: str, term: ObjectiveTerm, *, tau: float = TAU, tau_end: float | None = None, count: int | None = None
+    name: str,
+    term: ObjectiveTerm,
+    *,
+    tau: float = TAU,
+    tau_end: float | None = None,
+    tau_falls: TauFalls = "exponentially",
+    count: int | None = None,
 ) -> Estimator:
     """A new estimator of that name.
 
@@ -53,6 +60,7 @@ def find_estimator(
         term: What is estimated.
         tau: Temperature of relaxations.
         tau_end: At the end of the search; the same without one.
+        tau_falls: How it gets there.
         count: Architectures a step, where that is known.
 
     Raises:
@@ -73,4 +81,6 @@ def find_estimator(
             f"estimator {name!r} compares architectures of the same step, and there is {count}",
             mend=f"add --architectures {estimator.least}",
         )
-    return estimator(tau, tau_end)
+    found = estimator(tau, tau_end)
+    found.tau_falls = tau_falls
+    return found

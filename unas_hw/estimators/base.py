@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from unas_hw.distribution import TAU, ArchitectureDistribution, ArchSample, Coupling
 from unas_hw.objectives import ObjectiveTerm
+
+TauFalls = Literal["exponentially", "linearly"]
 
 
 class Estimator(ABC):
@@ -22,13 +24,15 @@ class Estimator(ABC):
         needs: Values it asks of an objective, of ``ObjectiveTerm.gives``.
         least: Architectures a step that it works with.
         coupling: How zeta is drawn, see ``ArchitectureDistribution.sample``.
-        tau, tau_end: Temperature of the relaxation at the begin and the end of a search, exponential between them.
+        tau, tau_end: Temperature of the relaxation at the begin and the end of a search.
+        tau_falls: How it gets from one to the other.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
     least: ClassVar[int] = 1
     coupling: ClassVar[Coupling] = "gumbel"
+    tau_falls: TauFalls = "exponentially"
 
     def __init__(self, tau: float = TAU, tau_end: float | None = None) -> None:
         self.tau = tau
@@ -36,6 +40,8 @@ class Estimator(ABC):
 
     def temperature(self, progress: float) -> float:
         """Tau at this share of the search, 0 to 1."""
+        if self.tau_falls == "linearly":
+            return self.tau + progress * (self.tau_end - self.tau)
         return float(self.tau * (self.tau_end / self.tau) ** progress)
 
     def draw(

@@ -32,7 +32,7 @@ from unas_hw.search.limits import constraints_of, said
 from unas_hw.search.method import MethodJob
 from unas_hw.search.prepared import Prepared
 from unas_hw.search.published import STANDS_IN, Proxy, proxy, published_table, refuse_percentile
-from unas_hw.search.run_folder import RESULT, begun_with, config_of, keep_table, run_path
+from unas_hw.search.run_folder import RESULT, as_begun, begun_with, config_of, keep_table, run_path
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
@@ -76,6 +76,7 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
     job = find_method(settings.method).job
     _refuse(settings, job)
     setting, table = yield from _setting(settings, rule)
+    settings = as_begun(settings, setting, table, _promise(settings, setting, table)[1])
     table = yield from _as_of_today(settings, setting, table, rule)
     model, budget = _promise(settings, setting, table)
     space = setting.trained

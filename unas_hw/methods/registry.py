@@ -10,8 +10,9 @@ from importlib import import_module, metadata
 from types import MappingProxyType
 from typing import cast
 
+from profilers.errors import did_you_mean
 from unas_hw.errors import MethodError
-from unas_hw.search.method import MethodConfig, MethodJob
+from unas_hw.search.method import MethodConfig, MethodJob, Preset
 from unas_hw.settings import imported
 
 ENTRY_POINTS = "unas_hw.methods"
@@ -32,6 +33,14 @@ BUILTIN: Mapping[str, str] = MappingProxyType(
     }
 )
 """What makes the default configuration of each."""
+PRESETS: Mapping[str, str] = MappingProxyType(
+    {
+        "unas-cifar": "unas_hw.methods.unas.presets:unas_cifar",
+        "unas-imagenet": "unas_hw.methods.unas.presets:unas_imagenet",
+        "unas-imagenet-mbconv": "unas_hw.methods.unas.presets:unas_imagenet_mbconv",
+    }
+)
+"""What makes each ``Preset``."""
 PLAYING = "rl_darts"
 """The method for tasks."""
 
@@ -77,6 +86,14 @@ def find_method(name: str) -> Method:
             mend=f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}",
         )
     return known[name]
+
+
+def find_preset(name: str) -> Preset:
+    """The published search of that name; raises ``MethodError``."""
+    if name not in PRESETS:
+        raise MethodError(f"no preset is called {name!r}", mend=did_you_mean(name, PRESETS))
+    made: Preset = imported(PRESETS[name])()
+    return made
 
 
 @cache

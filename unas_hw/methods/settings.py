@@ -10,7 +10,7 @@ from typing import Any
 from profilers.units import parse_bytes
 from unas_hw.budget import Budget, parse_limit
 from unas_hw.errors import BudgetError, ConfigurationError, MethodError
-from unas_hw.methods.registry import PLAYING, find_method, sections
+from unas_hw.methods.registry import PLAYING, find_method, find_preset, sections
 from unas_hw.search.method import MethodConfig
 from unas_hw.search.settings import SearchSettings, as_told, options_of, replaced
 from unas_hw.settings import refuse_unknown, typed
@@ -44,7 +44,8 @@ def settings_of(*, task: str | None = None, **told: Any) -> SearchSettings:
     own = {each.name for each in fields(SearchSettings)}
     common = {name: _common(name, told.pop(name)) for name in [*told] if name in own and told[name] is not None}
     begun = SearchSettings(method=method.name, config=method.config(), **common)
-    configs = [begun.config.suited(begun)]
+    begun, config = _as_published(begun)
+    configs = [config]
     if configs[0].ends_with is not None:
         configs.append(find_method(configs[0].ends_with).config().suited(begun))
     flat = {name: value for name, value in told.items() if value is not None}
@@ -80,6 +81,19 @@ def _playing(task: str, told: Mapping[str, Any]) -> dict[str, str]:
     from unas_hw.tasks import find_task
 
     return {"dataset": find_task(task).name, "method": PLAYING}
+
+
+def _as_published(begun: SearchSettings) -> tuple[SearchSettings, MethodConfig]:
+    """The settings with the preset's space, and the defaults that the user's words come after."""
+    if begun.preset is None:
+        return begun, begun.config.suited(begun)
+    preset = find_preset(begun.preset)
+    if preset.method != begun.method:
+        raise MethodError(
+            f"--preset {begun.preset} is of --method {preset.method}, not of {begun.method}",
+            mend=f"leave out --preset, or search with --method {preset.method}",
+        )
+    return replace(begun, space=begun.space or preset.space), preset.config
 
 
 def _refuse_others(begun: SearchSettings, configs: list[MethodConfig], flat: Mapping[str, Any]) -> None:

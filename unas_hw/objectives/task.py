@@ -206,9 +206,13 @@ class TaskLoss(ObjectiveTerm):
         for weight, old, slope in zip(self._weights, kept, slopes, strict=True):
             weight.copy_(old + step * slope)
 
-    def train_weights(self, sample: ArchSample) -> None:
-        """Adds the gradients of the choices' ``L_train``; for estimators that run no relaxation."""
-        paths = sample.paths()
+    def train_weights(self, sample: ArchSample, *, relaxed: bool = False) -> None:
+        """Adds the gradients of the choices' ``L_train``, or of their relaxations'; where no estimator does.
+
+        The sandwich rule knows no relaxations.
+        """
+        zeta_BGK = sample.relaxed.detach().to(self._weights[0])
+        paths = zeta_BGK.unbind() if relaxed and self.ends is None else sample.paths()
         for place in self.ranks.mine(len(paths)):
             self.before_pass(place)
             for loss in self._network_losses(paths[place], self.batches(place, len(paths))[0]):

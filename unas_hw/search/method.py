@@ -45,9 +45,28 @@ class MethodConfig:
         """With other defaults, where space or task ask for them; what a user says comes after."""
         return self
 
+    def before(self) -> MethodConfig:
+        """With the defaults of November 2026, for a run that was begun then."""
+        return self
+
     def check(self) -> None:
         """Raises ``MethodError`` for settings that cannot be."""
         check(self.section, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A search as it was published; what a user says comes after.
+
+    Attributes:
+        method: Its name.
+        space: That it was published for.
+        config: All hyper-parameters.
+    """
+
+    method: str
+    space: str
+    config: MethodConfig
 
 
 class MethodJob(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +12,9 @@ from latency_tables import storage
 from latency_tables.errors import TableError
 from latency_tables.table import LatencyTable
 from unas_hw.budget import Budget
-from unas_hw.runs import RUNS, Run
+from unas_hw.runs import AS_BEFORE, RUNS, Run
 from unas_hw.search.published import Proxy, shapes
-from unas_hw.search.settings import SearchSettings
+from unas_hw.search.settings import SearchSettings, as_told
 from unas_hw.settings import settings_in
 from unas_hw.tasks import is_task
 from unas_hw.training import Hardware
@@ -87,6 +87,16 @@ def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, bud
         "method": settings.method,
         "seed": settings.seed,
     }
+
+
+def as_begun(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> SearchSettings:
+    """With the defaults of November 2026, where that is how a run was begun that goes on."""
+    ending = settings.ending.before() if settings.ending else None
+    then = replace(settings, config=settings.config.before(), ending=ending)
+    path, begun = run_path(then, config_of(then, setting, table, budget), table)
+    if not begun or AS_BEFORE.keys() & Run.open(path).config.keys():
+        return settings
+    return replace(then, told=settings.told and as_told(then, *filter(None, (then.config, ending))))
 
 
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:

@@ -136,8 +136,12 @@ class SearchSettings(CommonSettings):
         option="--space",
         metavar="SPACE",
     )
-    method: str = setting(
-        "", "How to search; the groups below name what each is told.", option="--method", metavar="NAME"
+    method: str = setting("", "How to search; groups below say what each is told.", option="--method", metavar="NAME")
+    preset: str | None = setting(
+        None,
+        "Settings and the space as published: unas-cifar, unas-imagenet, unas-imagenet-mbconv.",
+        option="--preset",
+        metavar="NAME",
     )
     energy_budget: str | None = setting(
         None, "Such as 40mJ; needs a table with energies.", option="--energy-budget", metavar="ENERGY", group=BUDGETS

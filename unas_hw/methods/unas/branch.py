@@ -16,7 +16,7 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.dual import Ascent, Dual, Solved
 from unas_hw.methods.unas.residual import Residual
 from unas_hw.objectives import LatencyExcess
-from unas_hw.objectives.forms import FACTORS, HINGE, LINEAR, linear
+from unas_hw.objectives.forms import FACTORS, HINGE, LINEAR, linear, unit_of
 from unas_hw.search.constraints import Constraint
 
 
@@ -34,6 +34,9 @@ class LatencyBranch:
         constraints: Other budgets.
         config: Estimator, form and rates.
         measure: Measured latency in milliseconds of a choice.
+
+    Attributes:
+        shortest_ms: The smaller of T and the smallest network's latency.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class LatencyBranch:
     ) -> None:
         self.distribution, self.config = distribution, config
         solved = config.multiplier == "solved" and config.budget_form == HINGE
+        self.shortest_ms = min(budget_ms, model.latency_ms(model.smallest))
         self.excess = LatencyExcess(model, budget_ms, measure, hinge=not solved)
         self.estimator = find_estimator(config.latency_estimator, self.excess, count=config.architectures)
         self.residual = Residual(distribution) if solved and isinstance(self.estimator, Exact) else None
@@ -103,7 +107,7 @@ class LatencyBranch:
         expected_ms = excess.model.distribution(probs).expectation()
         if form == LINEAR:
             return 1.0, others + linear(expected_ms, excess.budget_ms)
-        factor = FACTORS[form](expected_ms, excess.budget_ms)
+        factor = FACTORS[form](expected_ms, excess.budget_ms, unit_of(self.shortest_ms))
         return float(factor.detach()), others + cost * factor
 
     def _excess(self, sample: ArchSample, number: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from profilers.units import format_ms
 from unas_hw.data import Dataset
 from unas_hw.distributed import Ranks
 from unas_hw.errors import MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.objectives.forms import FORMS, HINGE, has_logarithm
+from unas_hw.objectives.forms import FORMS, HINGE, MICROSECOND, has_logarithm
 
 
 def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: float, ranks: Ranks) -> None:
@@ -15,10 +16,11 @@ def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: flo
     count, form = config.architectures, config.budget_form
     if form not in FORMS:
         raise MethodError(f"no form of the latency is called {form!r}", mend=f"choose one of {', '.join(FORMS)}")
-    if has_logarithm(form) and min(budget_ms, model.latency_ms(model.smallest)) <= 1e-3:
+    shortest_ms = min(budget_ms, model.latency_ms(model.smallest))
+    if has_logarithm(form) and shortest_ms <= MICROSECOND:
         raise MethodError(
-            f"the form {form!r} takes the logarithm of microseconds, and networks take less than one",
-            mend="use --budget-form hinge",
+            f"the form {form!r} takes logarithms of times, which have no meaning at {format_ms(shortest_ms)}",
+            mend="use --budget-form hinge, or --budget-form mnasnet",
         )
     if config.multiplier == "solved" and form == HINGE and config.latency_estimator not in ("exact", "expected"):
         raise MethodError(

@@ -13,13 +13,14 @@
 =================  ====================  ==============  =======================  ==============================
 
 DARTS, SNAS and GDAS know no latency as published; the budget is ours. The table is our reading of these methods in the
-terms of UNAS (Vahdat et al., CVPR 2020, arXiv 1912.07651). Annealing goes from 5 to 0.5.
+terms of UNAS (Vahdat et al., CVPR 2020, arXiv 1912.07651). Annealing goes exponentially from 5 to 0.5, that of GDAS
+linearly from 10 to 0.1, as published.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unas_hw.search.method import MethodConfig
 from unas_hw.settings import COMMON, setting
@@ -34,7 +35,7 @@ PHONES = "mbconv-mobile"
 
 @dataclass(frozen=True, kw_only=True)
 class UnasConfig(MethodConfig):
-    """Hyper-parameters. Defaults suit minutes on a CPU; ``published_*`` below are the paper's."""
+    """Hyper-parameters. Defaults suit minutes on a CPU; ``presets.py`` has the paper's."""
 
     section: ClassVar[str] = "unas"
     needs_budget: ClassVar[bool] = True
@@ -97,12 +98,31 @@ class UnasConfig(MethodConfig):
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
     )
+    tau_falls: Literal["exponentially", "linearly"] = setting("exponentially", "How tau gets to tau_end.")
+    warmup_from: Literal["choice", "relaxed"] = setting(
+        "choice", "While warming up weights learn from the sampled network z, or from zeta, as the paper has it."
+    )
     seed: int = 0
 
     def suited(self, settings: SearchSettings) -> UnasConfig:
         if settings.space != PHONES:
             return self
         return replace(self, warmup_epochs=8, epochs=4, multiplier_rate=0.5)
+
+    def before(self) -> UnasConfig:
+        now = {"unas": UnasConfig, "darts": darts, "gdas": gdas, "snas": snas}.get(self.method, UnasConfig)()
+        then: dict[str, Any] = {
+            "supernet": "separate",
+            "multiplier": "ascent",
+            "tau_falls": "exponentially",
+            "warmup_from": "choice",
+        }
+        if self.method == "gdas":
+            then |= {"tau": 0.4, "tau_end": None}
+        if self.method != "snas":
+            then |= {"gap_weight": 0.5}
+        unsaid = {name: value for name, value in then.items() if getattr(self, name) == getattr(now, name)}
+        return replace(self, **unsaid)
 
 
 def darts() -> UnasConfig:
@@ -118,9 +138,15 @@ def snas() -> UnasConfig:
 
 
 def gdas() -> UnasConfig:
-    """GDAS (Dong and Yang, arXiv 1910.04465)."""
+    """GDAS (Dong and Yang, arXiv 1910.04465), tau as in its section 4."""
     return UnasConfig(
-        estimator="straight-through", loss_on="valid", weights_from="choice", latency_estimator="expected"
+        estimator="straight-through",
+        tau=10.0,
+        tau_end=0.1,
+        tau_falls="linearly",
+        loss_on="valid",
+        weights_from="choice",
+        latency_estimator="expected",
     )
 
 
@@ -136,25 +162,10 @@ def reinforce() -> UnasConfig:
 
 
 def proxylessnas() -> UnasConfig:
-    """ProxylessNAS (Cai et al., arXiv 1812.00332)."""
-    return replace(gdas(), estimator="binary-gates", budget_form="proxylessnas")
+    """ProxylessNAS (Cai et al., arXiv 1812.00332); its gates have no temperature."""
+    return replace(reinforce(), estimator="binary-gates", latency_estimator="expected", budget_form="proxylessnas")
 
 
 def fbnet() -> UnasConfig:
     """FBNet (Wu et al., arXiv 1812.03443)."""
     return replace(snas(), loss_on="valid", gap_weight=0.5, budget_form="fbnet")
-
-
-def published_imagenet_mbconv() -> UnasConfig:
-    """The paper's ProxylessNAS-space search on ImageNet (8 GPUs of 24 images each)."""
-    return UnasConfig(
-        warmup_epochs=20,
-        epochs=15,
-        batch_size=192,
-        w_lr=3e-4,
-        w_lr_min=1e-4,
-        alpha_lr=1e-3,
-        alpha_lr_min=3e-4,
-        softening=0.08,
-        weights_from="relaxed",
-    )

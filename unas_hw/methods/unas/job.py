@@ -14,6 +14,7 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.memory_fit import fit_memory, told_mode
 from unas_hw.methods.unas.search import UnasSearch
+from unas_hw.objectives.forms import departure
 from unas_hw.progress import Job, Step
 from unas_hw.search.prepared import Prepared, meter_of, reported
 from unas_hw.search.result import finish
@@ -71,6 +72,8 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         unas = begun(prepared, meter)
         told_mode(run).apply(unas.supernet)
         prepared.ranks.release()
+        if told := departure(unas.config.budget_form, unas.latency.shortest_ms):
+            yield Step("search", 0, 1, told)
         with StepPeak(unas.hardware.device) if settings.memory_budget else nullcontext() as peak:
             yield from steps(unas)
             peak_bytes = peak.bytes() if peak else None

@@ -16,7 +16,7 @@ One step, as ``UnasSearch._step`` has it:
 
 What differs from the paper: the expected excess is exact over the table instead of sampled; the measured latency of
 sampled networks enters as the residual to the table; mu is the dual variable of the constraint instead of a constant;
-one backward pass of the relaxed network serves alpha and w; the warm-up trains sampled networks z, not zeta.
+one backward pass of the relaxed network serves alpha and w; the warm-up trains z, not zeta (``warmup_from``).
 """
 
 from __future__ import annotations
@@ -123,7 +123,12 @@ class UnasSearch:
             ranks=ranks,
         )
         self.task_estimator = find_estimator(
-            config.estimator, self.task, tau=config.tau, tau_end=config.tau_end, count=config.architectures
+            config.estimator,
+            self.task,
+            tau=config.tau,
+            tau_end=config.tau_end,
+            tau_falls=config.tau_falls,
+            count=config.architectures,
         )
         self.latency = LatencyBranch(self.distribution, model, budget_ms, constraints, config, self._measured_ms)
         self.gradients = GradientLog(self.distribution.alpha.shape, config, run if ranks.first else None)
@@ -145,7 +150,7 @@ class UnasSearch:
         progress = progress_of(config, len(self.data.train), number)
         sample = self.task_estimator.draw(self.distribution, config.architectures, generator, progress)
         if number < 0:
-            self.task.train_weights(sample)
+            self.task.train_weights(sample, relaxed=config.warmup_from == "relaxed")
             self._step_weights()
             return float("nan")
         self.distribution.alpha.grad = self._alpha_gradient(sample, number)
