@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
+from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.training import Recipe, accuracy
 from unas_hw.verify import artifact
@@ -203,6 +205,18 @@ def test_a_profile_plans_every_operation_the_anchors_and_networks_to_calibrate_w
     assert (len(roles[ANCHOR]), len(roles[NETWORK])) == (5, 6)
     assert not set(roles[ANCHOR]) & set(roles[NETWORK])
     assert plan(space, networks=6) == planned
+
+
+def test_networks_to_calibrate_with_are_of_every_size() -> None:
+    space = find_space("mbconv")
+    planned = plan(space, networks=16)
+    macs = {
+        role: sorted(each.workload.cost.macs for each in planned if each.role == role) for role in (ANCHOR, NETWORK)
+    }
+    low, high = macs[ANCHOR][0], macs[ANCHOR][-1]
+    shares = [(each - low) / (high - low) for each in macs[NETWORK]]
+    assert len(shares) == 16 and shares[0] < 0.15 and shares[-1] > 0.85
+    assert max(after - before for before, after in pairwise(shares)) < 0.2
 
 
 def test_a_profile_has_what_was_planned_and_is_not_made_again(

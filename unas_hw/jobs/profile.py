@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from latency_tables.collect import EXTENSIONS, Planned, fill
 from latency_tables.collect import refresh as refresh_table
 from latency_tables.coverage import priced, profiler_of
@@ -62,13 +64,19 @@ CALIBRATION_SEED = 1
 
 def plan(space: SearchSpace, networks: int = NETWORKS) -> list[Planned]:
     """What a table of this space has: every operation, the anchors, and networks to calibrate with."""
+    return [*(Planned(workload, OP) for workload in space.workloads()), *whole_networks(space, networks)]
+
+
+def whole_networks(space: SearchSpace, networks: int) -> list[Planned]:
+    """The anchors, and so many other networks of every size; fewer in a space that has fewer."""
     anchors = anchor_architectures(space)
     drawn = spread(space, networks + ANCHORS, random.Random(CALIBRATION_SEED))
-    others = [each for each in drawn if each not in anchors][:networks]
+    others = [each for each in drawn if each not in anchors]
+    # By size, ascending: the ones too many are left out evenly, or the largest would be.
+    kept = np.linspace(0, len(others) - 1, min(networks, len(others))).round().astype(int)
     return [
-        *(Planned(workload, OP) for workload in space.workloads()),
         *(Planned(space.workload(each), ANCHOR) for each in anchors),
-        *(Planned(space.workload(each), NETWORK) for each in others),
+        *(Planned(space.workload(others[place]), NETWORK) for place in kept),
     ]
 
 
@@ -169,7 +177,7 @@ def calibrate(
 ) -> Job[LatencyTable]:
     """Measures so many whole networks beside the anchors and fits the table to them; ``profiler`` is not yet open."""
     space = space_of(table)
-    planned = [each for each in plan(space, networks) if each.role != OP]
+    planned = whole_networks(space, networks)
     with profiler:
         for progress in fill(table.path, table.header["subject"], planned, profiler, rule or TimingRule()):
             yield Step(f"{progress.stage} networks ({shown(profiler.device)})", progress.done, progress.total)
