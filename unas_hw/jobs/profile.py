@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from latency_tables.collect import EXTENSIONS, Planned, fill
 from latency_tables.collect import refresh as refresh_table
 from latency_tables.coverage import priced, profiler_of
@@ -29,7 +27,7 @@ from profilers.units import format_ms
 from profilers.workload import Workload
 from unas_hw.data import DIGITS, load_dataset
 from unas_hw.errors import UnknownSpaceError
-from unas_hw.extremes import spread
+from unas_hw.extremes import evenly, spread
 from unas_hw.jobs.tables import space_of
 from unas_hw.meter import ANCHORS, anchor_architectures
 from unas_hw.progress import Job, Step
@@ -57,8 +55,8 @@ def space_for(
     return find_space(name, image_shape=shape, batch=batch, precision=precision)
 
 
-NETWORKS = 16
-"""Whole networks that calibrate a table, besides the anchors."""
+NETWORKS = 25
+"""Whole networks that calibrate a table; with the anchors they are 30."""
 CALIBRATION_SEED = 1
 
 
@@ -72,11 +70,9 @@ def whole_networks(space: SearchSpace, networks: int) -> list[Planned]:
     anchors = anchor_architectures(space)
     drawn = spread(space, networks + ANCHORS, random.Random(CALIBRATION_SEED))
     others = [each for each in drawn if each not in anchors]
-    # By size, ascending: the ones too many are left out evenly, or the largest would be.
-    kept = np.linspace(0, len(others) - 1, min(networks, len(others))).round().astype(int)
     return [
         *(Planned(space.workload(each), ANCHOR) for each in anchors),
-        *(Planned(space.workload(others[place]), NETWORK) for place in kept),
+        *(Planned(space.workload(each), NETWORK) for each in evenly(others, networks)),
     ]
 
 
