@@ -44,6 +44,18 @@ def merged(
     }
 
 
+def moved(
+    samples: Mapping[int, Sequence[Sample]], sessions: Sequence[storage.Record], rows: Mapping[str, Row]
+) -> tuple[float, ...]:
+    """Factors as of ``session_scale`` by the anchors, of every session but the reference that has any."""
+    if len(samples) < 2:
+        return ()
+    corrected = {session: corrected_ms(taken) for session, taken in samples.items()}
+    reference = corrected.pop(reference_of(samples, sessions))
+    anchors = {row.key for row in rows.values() if row.role == ANCHOR} & reference.keys()
+    return tuple(session_scale(reference, times, anchors) for times in corrected.values() if anchors & times.keys())
+
+
 def session_scale(reference: dict[str, Floats], times: dict[str, Floats], fixed: set[str]) -> float:
     """Factor that brings times of a session to the speed of another, by those of fixed keys where both have them."""
     shared = [key for key in times if key in reference and len(times[key]) and len(reference[key])]

@@ -20,7 +20,7 @@ from latency_tables.calibration import Calibration, Observed, noise_floor
 from latency_tables.errors import ForeignTableError, MissingEntryError, NoisyTableError
 from latency_tables.frame import frame_of
 from latency_tables.rows import ANCHOR, MEASURED, NETWORK, OP, PUBLISHED, REGRESSED, EnergyRow, Row, Value
-from latency_tables.sessions import merged, reference_of, session_scale
+from latency_tables.sessions import merged, moved, reference_of, session_scale
 from profilers.measurement import Measurement
 from profilers.opspec import OpSpec
 from profilers.timing import Sample, odd_even_ms
@@ -237,6 +237,11 @@ class LatencyTable:
         reference = {key: np.array(found.corrected_ms) for key, found in self.measurements.items()}
         anchors = set(self.keys(ANCHOR))
         return session_scale(reference, times, anchors) if anchors & measured.keys() else 1.0
+
+    @cached_property
+    def session_scales(self) -> tuple[float, ...]:
+        """The same of the table's own sessions but the one whose speed is the table's: how far the device drifted."""
+        return moved(self.samples, self.sessions, self.rows)
 
     def tail_ratio(self, percent: float) -> float:
         """What that percentile of a whole network is to its median, over the networks of the table; as clocked."""

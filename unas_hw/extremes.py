@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from unas_hw.space import Architecture, Paths, SearchSpace
 from unas_hw.terms import Costs, TermCosts
 
+T = TypeVar("T")
 NEAREST = 2000
 """Networks that are looked at for an extreme one that is usable, the best first."""
 
@@ -43,6 +45,15 @@ def spread(space: SearchSpace, count: int, rng: random.Random) -> tuple[Architec
             nearest = new[np.abs(size(np.array(new)) - low - share * (high - low)).argmin()]
             found[space.running(nearest)] = nearest
     return tuple(map(space.architecture, found.values()))[:count]
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """So many of them at equal distances, from the first to the last; all where there are no more.
+
+    What is drawn by size would lose its largest if only the first were taken.
+    """
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places.tolist()]
 
 
 def _draw_near(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol, final
@@ -21,6 +22,11 @@ from unas_hw.space import Architecture, SearchSpace
 
 ANCHOR_MOVE = 0.05
 """Where the anchors moved by more than this, the scaled value is judged against a budget, else the raw one."""
+
+STEADY = 0.01
+"""The headroom that even a device that was never seen to drift is given: anchors do not tell less of it."""
+FINAL = "final"
+"""Label of the readings of candidates, which are taken with the headroom already chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,6 @@ class Meter:
     """
 
     JOURNAL = "measurements.jsonl"
-    headroom = ANCHOR_MOVE
 
     def __init__(
         self,
@@ -105,6 +110,21 @@ class Meter:
         for line in run.lines(self.JOURNAL) if run else []:
             reading = Reading(**{name: line[name] for name in Reading.__dataclass_fields__})
             self.known[line["label"], line["architecture"]] = reading
+
+    @property
+    def headroom(self) -> float:
+        """What a device is slower by, as a share, than the table says; with the confidence no more than this.
+
+        By the anchors: in the table's sessions, and whenever networks were measured in this search. A further moment
+        is as likely to be anywhere among those that were seen; so of 19 the worst holds for 95%, and with fewer it is
+        ``ANCHOR_MOVE``, above which scaled values are judged.
+        """
+        # The networks of one moment share their scale. A search that was killed while it measured candidates goes on
+        # with the headroom it had.
+        scales = {each.anchor_scale for (label, _), each in self.known.items() if label != FINAL}
+        drifts = sorted(abs(scale - 1) for scale in (*self.table.session_scales, *scales))
+        place = math.ceil((len(drifts) + 1) * self.confidence - 1e-9)
+        return min(max(drifts[place - 1], STEADY), ANCHOR_MOVE) if place <= len(drifts) else ANCHOR_MOVE
 
     def measure(
         self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule | None = None
@@ -149,13 +169,12 @@ def reading_of(found: Measurement, percentile: int, confidence: float, anchor_sc
 
 
 class NetworkMeter(Protocol):
-    """What a search asks for the latency of networks.
+    """What a search asks for the latency of networks."""
 
-    Attributes:
-        headroom: How far a later reading of the same network may lie above an earlier one, as a share.
-    """
-
-    headroom: float
+    @property
+    def headroom(self) -> float:
+        """How far a later reading of a network may lie above what the table says, as a share."""
+        ...
 
     def measure(
         self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule | None = None

@@ -28,7 +28,7 @@ from profilers.profiler import Profiler, measurements
 from profilers.registry import open_profiler
 from profilers.timing import Floats, TimingRule
 from profilers.workload import Workload
-from unas_hw.extremes import spread
+from unas_hw.extremes import evenly, spread
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
@@ -44,7 +44,7 @@ def networks(spaces: Sequence[SearchSpace], count: int, seed: int, seen: set[str
         wanted = count // len(spaces) + (number < count % len(spaces))
         drawn = (space.workload(each) for each in spread(space, wanted + len(seen), random.Random(seed)))
         fresh = [workload for workload in drawn if workload.key not in seen]
-        chosen += fresh[:: max(1, len(fresh) // wanted)][:wanted]
+        chosen += evenly(fresh, wanted)
     seen.update(workload.key for workload in chosen)
     return chosen
 

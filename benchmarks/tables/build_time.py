@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables.build_time [PIXELS]
 
-The table: every row of `mbconv`, 5 anchors and 16 networks, 20 rounds. The regression (UNAS: ridge on the choices of
+The table: every row of `mbconv`, 5 anchors and 25 networks, 20 rounds. The regression (UNAS: ridge on the choices of
 measured networks): as many networks as it takes, 20 rounds too, until it is as good on the same 50 unseen networks.
 Device time is that of sampling; converting and loading are printed beside it.
 """

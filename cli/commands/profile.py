@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @batch_option
 @dataset_option("For images like these")
 @image_size_option
-@click.option("--networks", type=click.IntRange(0), default=16, show_default=True, help="Networks to calibrate with.")
+@click.option("--networks", type=click.IntRange(0), default=25, show_default=True, help="Networks to calibrate with.")
 @rounds_option
 @click.option("--time-budget", metavar="TIME", help="Measure what is most useful in so much time, such as 10m.")
 @click.option("--more", is_flag=True, help="Measure what the table has again, in addition.")

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import onnx
 import pytest
 import torch
 
+import unas_hw
+from cli.commands.profile import command as profile_command
 from latency_tables.calibration import Errors
 from latency_tables.errors import TableError
 from latency_tables.rows import ANCHOR, NETWORK, OP
@@ -22,21 +26,24 @@ from latency_tables.table import LatencyTable
 from profilers.errors import UnitError, UnknownNameError
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
+from profilers.workload import Workload
 from unas_hw.errors import ArchitectureError, ExportError, RunError, UnknownSpaceError
 from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.predict import predict_network
-from unas_hw.jobs.profile import plan, profile, space_for
+from unas_hw.jobs.profile import NETWORKS, plan, profile, space_for
 from unas_hw.jobs.search import search
 from unas_hw.jobs.tables import space_of
 from unas_hw.jobs.train import retrain
 from unas_hw.jobs.validate import validate
 from unas_hw.jobs.verify import verify
+from unas_hw.meter import ANCHORS, anchor_architectures
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.network import load_network
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
+from unas_hw.spaces import find_space
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.training import Recipe, accuracy
 from unas_hw.verify import artifact
@@ -203,6 +210,42 @@ def test_a_profile_plans_every_operation_the_anchors_and_networks_to_calibrate_w
     assert (len(roles[ANCHOR]), len(roles[NETWORK])) == (5, 6)
     assert not set(roles[ANCHOR]) & set(roles[NETWORK])
     assert plan(space, networks=6) == planned
+
+
+def _of_every_size(space: SearchSpace, workloads: list[Workload]) -> bool:
+    """Whether they lie at all sizes between the space's smallest network and its largest."""
+    low, *_, high = sorted(space.workload(each).cost.macs for each in anchor_architectures(space))
+    shares = [(each.cost.macs - low) / (high - low) for each in workloads]
+    gaps = [after - before for before, after in pairwise(sorted(shares))]
+    return min(shares) < 0.15 and max(shares) > 0.85 and max(gaps) < 0.2
+
+
+@pytest.mark.parametrize("networks", [16, NETWORKS])
+def test_networks_to_calibrate_with_are_of_every_size(networks: int) -> None:
+    space = find_space("mbconv")
+    chosen = [each.workload for each in plan(space, networks) if each.role == NETWORK]
+    assert len(chosen) == networks and _of_every_size(space, chosen)
+
+
+def test_networks_to_validate_with_are_of_every_size(
+    table: LatencyTable, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, profiler, chosen = find_space("mbconv"), open_profiler(table.header["device"]), list[Workload]()
+
+    def load(workloads: Iterable[Workload], rule: TimingRule) -> Iterator[str]:
+        chosen.extend(workloads)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiler, "load", load)
+    with pytest.raises(KeyboardInterrupt):
+        finish(validate(space, table, profiler, networks=130, rule=rule))
+    assert len(chosen) == 130 and _of_every_size(space, chosen)
+
+
+def test_a_table_is_calibrated_with_thirty_networks_or_more_with_its_anchors() -> None:
+    default = next(each.default for each in profile_command.params if each.name == "networks")
+    assert NETWORKS == default == signature(unas_hw.profile).parameters["networks"].default
+    assert NETWORKS + ANCHORS >= 30
 
 
 def test_a_profile_has_what_was_planned_and_is_not_made_again(

@@ -90,6 +90,16 @@ def test_scores_and_prices_that_are_equal_lose_no_network(seed: int) -> None:
     assert set(found) == {path for _, path in wanted} and len(found) == len(wanted)
 
 
+def test_a_budget_of_exactly_the_smallest_network_is_not_lost_to_rounding() -> None:
+    space = MadeUpSpace()
+    tables: Tables = {(g,): np.zeros(count) for g, count in enumerate(COUNTS)}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        prices = {workload.key: float(rng.random()) for workload in space.workloads()}
+        model = AdditiveModel(space, prices.__getitem__, name="x", unit="", constant=0.1)
+        assert model.smallest in set(Knapsack(model, tables).ranked(model.range[0]))
+
+
 def test_prices_and_scores_below_nothing_are_as_good_as_others() -> None:
     space = MadeUpSpace()
     prices = {key: (-1) ** number * value for number, (key, value) in enumerate(macs(space).items())}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,62 @@ def test_a_percentile_is_of_single_calls_as_the_clock_said(
     with open_profiler(f"{table.header['device']}&noise=0.2&seed=1") as noisy:
         tails = [Meter(space, table, noisy, percentile=p).measure([ONE], label="final", rule=rule)[0] for p in (50, 90)]
     assert tails[1].raw_ms > 1.1 * tails[0].raw_ms
+
+
+def _seen(run: Run, drifts: list[float], label: str = "search") -> None:
+    """Readings of a search so far, each at another moment."""
+    for number, drift in enumerate(drifts):
+        reading = _reading(anchor_scale=1 + drift * (-1) ** number)
+        run.append(Meter.JOURNAL, {"label": label, "architecture": str(number), **asdict(reading)})
+
+
+STEADY, DRIFTING = [1e-4 * number for number in range(19)], [0.03 * number / 18 for number in range(19)]
+
+
+@pytest.mark.parametrize(
+    ("drifts", "headroom"),
+    [
+        ([], 0.05),
+        (STEADY[:-1], 0.05),  # too few to tell
+        (STEADY, 0.01),
+        (DRIFTING, 0.03),
+        ([*(4 * STEADY)[:60], 0.04], 0.01),  # one moment in sixty is within the confidence
+        ([0.2 + drift for drift in STEADY], 0.05),  # the scaled value is judged
+    ],
+)
+def test_the_headroom_is_how_far_the_device_was_seen_to_drift(
+    space: ChainSpace, table: LatencyTable, profiler: Profiler, run: Run, drifts: list[float], headroom: float
+) -> None:
+    _seen(run, [drift + 1e-7 * number for number, drift in enumerate(drifts)])
+    assert Meter(space, table, profiler, run=run).headroom == pytest.approx(headroom, abs=1e-4)
+
+
+def test_candidates_do_not_change_the_headroom_that_they_were_chosen_with(
+    space: ChainSpace, table: LatencyTable, profiler: Profiler, run: Run
+) -> None:
+    _seen(run, STEADY)
+    _seen(run, [0.04] * 19, label="final")  # of a search that was killed then
+    assert Meter(space, table, profiler, run=run).headroom == pytest.approx(0.01)
+
+
+def test_the_headroom_holds_with_the_confidence_that_was_asked_for(
+    space: ChainSpace, table: LatencyTable, profiler: Profiler, run: Run
+) -> None:
+    _seen(run, DRIFTING)
+    assert Meter(space, table, profiler, confidence=0.5, run=run).headroom == pytest.approx(0.015)
+    assert Meter(space, table, profiler, confidence=0.99, run=run).headroom == 0.05
+
+
+def test_sessions_of_the_table_tell_of_its_devices_drift_too(
+    space: ChainSpace, table: LatencyTable, profiler: Profiler, run: Run
+) -> None:
+    (session, samples), *_ = table.samples.items()
+    slower = [replace(sample, ms=1.04 * sample.ms) for sample in samples]
+    drifted = LatencyTable(table.path, table.header, table.rows, {session: samples, 77: slower}, table.sessions)
+    assert table.session_scales == ()
+    assert drifted.session_scales == pytest.approx([1 / 1.04])
+    _seen(run, STEADY[:-1])
+    assert Meter(space, drifted, profiler, run=run).headroom == pytest.approx(0.04 / 1.04)  # the nineteenth moment
 
 
 def test_another_device_than_the_tables_is_refused(space: ChainSpace, table: LatencyTable) -> None:

@@ -24,9 +24,9 @@ from unas_hw.api.running import Callback, follow
 from unas_hw.api.told import shared_out
 from unas_hw.jobs.adapt import quick_profile
 from unas_hw.jobs.predict import predict_network
+from unas_hw.jobs.profile import NETWORKS, space_for
 from unas_hw.jobs.profile import profile as measured
 from unas_hw.jobs.profile import refresh as measured_again
-from unas_hw.jobs.profile import space_for
 from unas_hw.jobs.tables import space_of
 from unas_hw.progress import Job, finish
 from unas_hw.space import Architecture, SearchSpace
@@ -155,7 +155,7 @@ def profile(
     batch: int = 1,
     dataset: str | None = None,
     image_size: int | None = None,
-    networks: int = 16,
+    networks: int = NETWORKS,
     rounds: int | None = None,
     time_budget: str | None = None,
     more: bool = False,
@@ -178,7 +178,7 @@ def profile(
         batch: Images at a time.
         dataset: For the images of this data set.
         image_size: Pixels, instead of those of the data set or the space.
-        networks: Whole networks to calibrate with.
+        networks: Whole networks to calibrate with, besides five anchors.
         rounds: Samples per operation at most; more on noisy machines.
         time_budget: Measure what is most useful in so much time, such as ``10m``.
         more: Measure what the table has again, in addition.

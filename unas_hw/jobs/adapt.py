@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -12,19 +11,18 @@ import numpy as np
 
 from latency_tables.adapt import adapt
 from latency_tables.calibration import Calibration
-from latency_tables.collect import Planned, fill
+from latency_tables.collect import fill
 from latency_tables.coverage import priced
 from latency_tables.errors import DamagedTableError, TableError
 from latency_tables.home import table_files
 from latency_tables.published import published_files
-from latency_tables.rows import ADAPTED, ANCHOR, MEASURED, NETWORK, OP, Value
+from latency_tables.rows import ADAPTED, MEASURED, OP, Value
 from latency_tables.table import LatencyTable
 from profilers.opspec import OpSpec
 from profilers.profiler import Profiler
 from profilers.timing import TimingRule
-from unas_hw.extremes import spread
-from unas_hw.jobs.profile import CALIBRATION_SEED
-from unas_hw.meter import ANCHORS, anchor_architectures
+from unas_hw.jobs.profile import whole_networks
+from unas_hw.meter import ANCHORS
 from unas_hw.progress import Job, Step
 from unas_hw.space import SearchSpace
 
@@ -68,12 +66,7 @@ def adapt_table(
                 f"{source.path.name} lacks {len(lacking)} operations of {space.title}, such as {lacking[0]}",
                 mend="choose another --from; unas-hw tables list names the tables there are",
             )
-    anchors = anchor_architectures(space)
-    drawn = [each for each in spread(space, networks, random.Random(CALIBRATION_SEED)) if each not in anchors]
-    planned = [
-        *(Planned(space.workload(each), ANCHOR) for each in anchors),
-        *(Planned(space.workload(each), NETWORK) for each in drawn[: max(networks - ANCHORS, 0)]),
-    ]
+    planned = whole_networks(space, max(networks - ANCHORS, 0))
     with profiler:
         for progress in fill(path, space.title, planned, profiler, rule or TimingRule()):
             yield Step(f"{progress.stage} networks ({profiler.device})", progress.done, progress.total)

@@ -27,7 +27,7 @@ from profilers.units import format_ms
 from profilers.workload import Workload
 from unas_hw.data import DIGITS, load_dataset
 from unas_hw.errors import UnknownSpaceError
-from unas_hw.extremes import spread
+from unas_hw.extremes import evenly, spread
 from unas_hw.jobs.tables import space_of
 from unas_hw.meter import ANCHORS, anchor_architectures
 from unas_hw.progress import Job, Step
@@ -55,20 +55,24 @@ def space_for(
     return find_space(name, image_shape=shape, batch=batch, precision=precision)
 
 
-NETWORKS = 16
-"""Whole networks that calibrate a table, besides the anchors."""
+NETWORKS = 25
+"""Whole networks that calibrate a table; with the anchors they are 30."""
 CALIBRATION_SEED = 1
 
 
 def plan(space: SearchSpace, networks: int = NETWORKS) -> list[Planned]:
     """What a table of this space has: every operation, the anchors, and networks to calibrate with."""
+    return [*(Planned(workload, OP) for workload in space.workloads()), *whole_networks(space, networks)]
+
+
+def whole_networks(space: SearchSpace, networks: int) -> list[Planned]:
+    """The anchors, and so many other networks of every size; fewer in a space that has fewer."""
     anchors = anchor_architectures(space)
     drawn = spread(space, networks + ANCHORS, random.Random(CALIBRATION_SEED))
-    others = [each for each in drawn if each not in anchors][:networks]
+    others = [each for each in drawn if each not in anchors]
     return [
-        *(Planned(workload, OP) for workload in space.workloads()),
         *(Planned(space.workload(each), ANCHOR) for each in anchors),
-        *(Planned(space.workload(each), NETWORK) for each in others),
+        *(Planned(space.workload(each), NETWORK) for each in evenly(others, networks)),
     ]
 
 
@@ -169,7 +173,7 @@ def calibrate(
 ) -> Job[LatencyTable]:
     """Measures so many whole networks beside the anchors and fits the table to them; ``profiler`` is not yet open."""
     space = space_of(table)
-    planned = [each for each in plan(space, networks) if each.role != OP]
+    planned = whole_networks(space, networks)
     with profiler:
         for progress in fill(table.path, table.header["subject"], planned, profiler, rule or TimingRule()):
             yield Step(f"{progress.stage} networks ({shown(profiler.device)})", progress.done, progress.total)

@@ -12,7 +12,7 @@ from latency_tables.calibration import TERMS, errors
 from latency_tables.table import LatencyTable
 from profilers.profiler import Profiler, measurements
 from profilers.timing import TimingRule
-from unas_hw.extremes import spread
+from unas_hw.extremes import evenly, spread
 from unas_hw.jobs.profile import plan
 from unas_hw.meter import Meter
 from unas_hw.progress import Job, Step
@@ -34,8 +34,7 @@ def validate(
     known = {planned.workload.key for planned in plan(space)} | table.rows.keys()
     drawn = (space.workload(each) for each in spread(space, networks + len(known), random.Random(SEED)))
     fresh = {workload.key: workload for workload in drawn if workload.key not in known}
-    # Every so many of the drawn, which go from small to large.
-    chosen = list(fresh.values())[:: max(1, len(fresh) // networks)][:networks]
+    chosen = evenly(list(fresh.values()), networks)  # which go from small to large
     with profiler:
         meter = Meter(space, table, profiler)
         workloads = {each.key: each for each in (*chosen, *meter.anchors)}

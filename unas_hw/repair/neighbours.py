@@ -20,6 +20,8 @@ NEAR = 2
 """Decisions that may always change: with two, one layer can be made smaller and the other larger."""
 MOST = 2_000_000
 """Networks of a ball that are gone through."""
+APART = 0.2
+"""Share by which predictions have to differ for a line through readings to be believed: nearer ones differ by noise."""
 
 
 def scale_of(readings: Sequence[tuple[float, float]]) -> float:
@@ -35,7 +37,9 @@ def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
     """What predictions have to be below for measurements to be below the budget, which is below all that was measured.
 
     By the ratio of the reading that is nearest to the budget; a table may be wrong by more than a factor, so not above
-    where the line through all readings (Theil and Sen's: one that is off does not move it) meets the budget.
+    where the line through all readings (Theil and Sen's: one that is off does not move it) meets the budget. The slope
+    of readings that lie close together is mostly their noise, and a flat line would throw away much of the budget; so
+    the closer they lie, the more of it is that of the ratio.
     """
     from scipy.stats import theilslopes  # takes a second to import
 
@@ -45,7 +49,15 @@ def aim_ms(budget_ms: float, readings: Sequence[tuple[float, float]]) -> float:
     if np.ptp(predicted) == 0:
         return float(by_ratio)
     line: Any = theilslopes(measured, predicted, method="joint")  # scipy's types are a guess of pyright's
-    return float(by_ratio if line.slope <= 0 else min(by_ratio, (budget_ms - line.intercept) / line.slope))
+    if line.slope <= 0:
+        return float(by_ratio)
+    believed, ratio = 1.0, line.slope
+    if predicted[nearest] > 0:
+        believed = min(float(np.ptp(predicted)) / (APART * predicted[nearest]), 1.0) ** 2
+        ratio = measured[nearest] / predicted[nearest]
+    slope = believed * line.slope + (1 - believed) * ratio
+    intercept = np.median(measured - slope * predicted)
+    return float(min(by_ratio, (budget_ms - intercept) / slope))
 
 
 def neighbours(

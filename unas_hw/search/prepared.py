@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from unas_hw.budget import Budget
 from unas_hw.data import Dataset
 from unas_hw.distributed import ALONE, Ranks
 from unas_hw.latency_model import LatencyModel
-from unas_hw.meter import Meter, NetworkMeter, TableMeter, enough_for
+from unas_hw.meter import ANCHOR_MOVE, Meter, NetworkMeter, TableMeter, enough_for
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
 from unas_hw.search.constraints import Constraint
@@ -75,8 +76,13 @@ class Prepared:
         return all(each.fits(path) for each in self.constraints)
 
     def headroom(self, meter: NetworkMeter) -> float:
-        """Share of the budget that predictions leave."""
-        return max(meter.headroom, 1 - self.aim_ms / self.budget.in_ms)
+        """Share of the budget that predictions leave: for their own error and for the drift of the device.
+
+        These do not depend on each other, so their quantiles add as squares: the larger alone would keep fewer budgets
+        than the confidence asks for. No more than either of them at its most.
+        """
+        error = max(1 - self.aim_ms / self.budget.in_ms, 0.0)
+        return min(math.hypot(meter.headroom, error), max(ANCHOR_MOVE, error))
 
 
 @contextmanager

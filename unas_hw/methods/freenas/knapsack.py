@@ -66,6 +66,7 @@ class Knapsack:
             most: In the model's unit.
             others: Further costs with their limits; networks are looked for without them and then passed over.
         """
+        most += ROUNDING * abs(most)  # of the smallest network alone, say: one sum may end in another digit
         found = self._enumerated(most) if self._enumerates else self._searched(most)
         space, limits = self.model.space, ((self.model, most), *others)
         seen: set[Path] = set()

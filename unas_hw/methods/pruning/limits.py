@@ -11,7 +11,7 @@ from latency_tables.table import LatencyTable
 from profilers.units import format_ms
 from unas_hw.budget import UNBOUND, Budget, format_limit, parse_limit
 from unas_hw.errors import BudgetError
-from unas_hw.meter import Meter
+from unas_hw.meter import ANCHOR_MOVE
 from unas_hw.methods.pruning.config import PruneSettings
 from unas_hw.methods.pruning.masks import Widths, everything, smallest
 from unas_hw.methods.pruning.shapes import Arithmetic, Limit
@@ -113,6 +113,6 @@ class Whole:
         """Limits of what is predicted; of the latency with room for later measurements."""
         found = []
         for each in self.limits:
-            room = 1 - Meter.headroom if each.complexity.name == LATENCY else 1.0
+            room = 1 - ANCHOR_MOVE if each.complexity.name == LATENCY else 1.0
             found.append(Limit(each.complexity, each.limit * room / corrections[each.complexity.name], each.whole))
         return found
