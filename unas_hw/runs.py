@@ -31,6 +31,7 @@ AS_BEFORE = {
     "multiplier": "ascent",
     "tau_falls": "exponentially",
     "warmup_from": "choice",
+    "compared": 6,
 }
 """What runs did that were begun before ``config.json`` had the setting."""
 

@@ -50,7 +50,7 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
 @pytest.fixture
 def net(space: SearchSpace) -> Supernet:
     torch.manual_seed(0)
-    return moved(supernet_of(space, ENTANGLED))
+    return moved(supernet_of(space, ENTANGLED)[0])
 
 
 def _paths(space: SearchSpace, count: int = 6) -> list[tuple[int, ...]]:
@@ -126,7 +126,7 @@ def _tiny() -> SearchSpace:
 
 def test_the_estimate_over_shared_weights_is_unbiased() -> None:
     torch.manual_seed(0)
-    net, generator = moved(supernet_of(_tiny(), ENTANGLED)), torch.Generator().manual_seed(0)
+    net, generator = moved(supernet_of(_tiny(), ENTANGLED)[0]), torch.Generator().manual_seed(0)
     batch = Batch(3 * torch.randn(6, 2, 4, 4, generator=generator), torch.tensor([0, 1, 0, 1, 0, 1]))
     distribution = ArchitectureDistribution((2, 2))
     with torch.no_grad():

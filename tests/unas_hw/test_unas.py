@@ -305,7 +305,7 @@ def test_a_preset_that_is_unknown_or_of_another_method_is_refused() -> None:
 def test_the_warm_up_trains_networks_or_their_relaxations(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, warmup_from: Any
 ) -> None:
-    search = begin("one", replace(CONFIG, epochs=0, warmup_from=warmup_from))
+    search = begin("one", replace(CONFIG, epochs=0, supernet="separate", warmup_from=warmup_from))
     before = [weight.clone() for weight in search.supernet.parameters()]
     seen, losses = [], search.task._losses
 

@@ -73,13 +73,15 @@ def select(
     rule: TimingRule,
     headroom: float = ANCHOR_MOVE,
     fits: Callable[[Path], bool] | None = None,
+    compared: int = CANDIDATES,
 ) -> Iterator[Selection]:
     """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
-    Candidates, all of them usable, are the mode, if it fits too, and the most probable networks that are predicted to
-    lie between ``BAND`` and all of the budget less a headroom: a later measurement is judged as it is while the anchors
-    move by less than that. Where predictions turn out too low, they are corrected by what was measured and the next
-    round aims lower. Without a headroom predictions are the verdict, and the mode too has to lie in that band.
+    Candidates, all of them usable, are the mode, if it fits too, and of the most probable networks those of the lowest
+    losses. They are predicted to lie between ``BAND`` and all of the budget less a headroom: a later measurement is
+    judged as it is while the anchors move by less than that. Where predictions turn out too low, they are corrected by
+    what was measured and the next round aims lower. Without a headroom predictions are the verdict, and the mode too
+    has to lie in that band.
 
     Args:
         distribution: What the search has learnt.
@@ -90,6 +92,7 @@ def select(
         rule: How long to measure.
         headroom: Share of the budget that is left for later measurements.
         fits: Whether a network keeps all other budgets; None where there are none.
+        compared: The most probable networks of which those of the lowest losses are measured.
     """
     losses = cache(losses)
     log_probs = [probs.detach().log() for probs in distribution.probs()]
@@ -97,7 +100,9 @@ def select(
     correction = 1.0
     for number in range(ROUNDS):
         top_ms = budget_ms / correction
-        neighbours = _candidates(model, log_probs, top_ms, headroom, fits)
+        neighbours = probable(model, log_probs, top_ms, headroom, fits, compared)
+        if compared > CANDIDATES:
+            neighbours = sorted(neighbours, key=lambda path: float(losses(path).mean()))[:CANDIDATES]
         least_ms = 0.0 if headroom else BAND * top_ms
         most_ms = top_ms * (1 - headroom)
         mode_may_fit = model.space.is_usable(mode) and least_ms <= model.latency_ms(mode) <= most_ms
@@ -160,27 +165,35 @@ def select_first(
 
 
 def best_of(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
-    """The lowest mean loss; of those that are worse by no more than chance, the slowest by prediction.
+    """The lowest mean loss of those that use the budget: as the slowest does that is worse by no more than chance.
 
-    An unused budget is unused accuracy. Chance is ``CHANCE`` standard errors of the difference on the same images. By
-    prediction, since the highest of several measurements would not repeat itself.
+    An unused budget is unused accuracy, but a few percent of it say nothing: ``BAND``. Chance is ``CHANCE`` standard
+    errors of the difference on the same images. Slow by prediction, since the highest of several measurements would not
+    repeat itself.
     """
     loss = {path: losses(path) for path in paths}
-    lowest = min(paths, key=lambda path: (float(loss[path].mean()), path))
+
+    def mean(path: Path) -> tuple[float, Path]:
+        return float(loss[path].mean()), path
+
+    lowest = min(paths, key=mean)
 
     def as_good(path: Path) -> bool:
         worse = loss[path] - loss[lowest]
         return path == lowest or bool(worse.mean() <= CHANCE * worse.std() / len(worse) ** 0.5)
 
-    return max(filter(as_good, paths), key=lambda path: (model.latency_ms(path), path))
+    good = list(filter(as_good, paths))
+    least_ms = BAND * max(map(model.latency_ms, good))
+    return min((path for path in good if model.latency_ms(path) >= least_ms), key=mean)
 
 
-def _candidates(
+def probable(
     model: LatencyModel,
     log_probs: Sequence[Tensor],
     budget_ms: float,
     headroom: float,
     fits: Callable[[Path], bool] | None,
+    count: int = CANDIDATES,
 ) -> list[Path]:
     """The most probable networks of the band; of the whole budget, then anything below, where the band is empty."""
     aim_ms = budget_ms * (1 - headroom)
@@ -188,17 +201,22 @@ def _candidates(
         if low > model.latency_ms(model.largest):
             continue
         if fits is None:
-            paths = model.most_probable(log_probs, low, high, CANDIDATES)
+            paths = model.most_probable(log_probs, low, high, count)
         else:
-            paths = [path for path in model.most_probable(log_probs, low, high, LOOKED_AT) if fits(path)][:CANDIDATES]
-            paths = paths or _drawn(model, log_probs, low, high, fits)
+            paths = [path for path in model.most_probable(log_probs, low, high, LOOKED_AT) if fits(path)][:count]
+            paths = paths or _drawn(model, log_probs, low, high, fits, count)
         if paths:
             return paths
     return [model.smallest]
 
 
 def _drawn(
-    model: LatencyModel, log_probs: Sequence[Tensor], low_ms: float, high_ms: float, fits: Callable[[Path], bool]
+    model: LatencyModel,
+    log_probs: Sequence[Tensor],
+    low_ms: float,
+    high_ms: float,
+    fits: Callable[[Path], bool],
+    count: int,
 ) -> list[Path]:
     """Networks that the search itself would draw, where none of the most probable ones keeps every budget."""
     rng = np.random.default_rng(0)
@@ -211,4 +229,4 @@ def _drawn(
     def probability(path: Path) -> float:
         return sum(float(each[index]) for each, index in zip(log_probs, path, strict=True))
 
-    return sorted(found, key=lambda path: (-probability(path), path))[:CANDIDATES]
+    return sorted(found, key=lambda path: (-probability(path), path))[:count]

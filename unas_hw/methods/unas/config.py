@@ -61,7 +61,10 @@ class UnasConfig(MethodConfig):
     tau_end: float | None = setting(None, "Temperature at the end; none keeps it.")
     softening: float = setting(0.0, "eps of the distribution, log(softmax(alpha) + eps).")
     loss_on: Literal["train", "valid"] = setting("train", "Images whose loss alpha learns from; valid leaves no gap.")
-    gap_weight: float = setting(0.5, "lam, weight of the generalization gap; paper, equation 2.")
+    gap_weight: float = setting(
+        0.0,
+        "lam, weight of the generalization gap, 0.5 in the paper (equation 2); in few epochs it is mostly noise.",
+    )
     gap: Literal["means", "elementwise"] = setting(
         "means", "The gap as the paper has it, of means, or element by element, as its program."
     )
@@ -73,10 +76,11 @@ class UnasConfig(MethodConfig):
         "(choice) or from both: in few epochs of zeta alone networks on their own stay so bad that they cannot be told "
         "apart.",
     )
-    supernet: Literal["separate", "entangled"] = setting(
-        "separate",
+    supernet: Literal["auto", "separate", "entangled"] = setting(
+        "auto",
         "separate: every candidate has weights of its own, as in UNAS; entangled: candidates that nest share them, a "
-        "relaxed layer is one block, and the largest network teaches the others: docs/unas.md.",
+        "relaxed layer is one block, and the largest network teaches the others: docs/unas.md; auto: entangled where "
+        "candidates nest.",
         option="--supernet",
     )
     latency_estimator: str = setting(
@@ -95,6 +99,12 @@ class UnasConfig(MethodConfig):
         "on the expected excess.",
     )
     multiplier_rate: float = setting(0.2, "Step of the dual ascent, for each unit of relative violation.")
+    compared: int = setting(
+        48,
+        "Networks whose losses on the validation images are compared at the end, the most probable ones within the "
+        "budget; the best six of them are measured.",
+        low=1,
+    )
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
     )
@@ -116,6 +126,7 @@ class UnasConfig(MethodConfig):
             "multiplier": "ascent",
             "tau_falls": "exponentially",
             "warmup_from": "choice",
+            "compared": 6,
         }
         if self.method == "gdas":
             then |= {"tau": 0.4, "tau_end": None}
@@ -127,19 +138,32 @@ class UnasConfig(MethodConfig):
 
 def darts() -> UnasConfig:
     """DARTS (Liu et al., arXiv 1806.09055), first order."""
-    return UnasConfig(estimator="darts", loss_on="valid", weights_from="relaxed", latency_estimator="expected")
+    return UnasConfig(
+        supernet="separate",
+        estimator="darts",
+        loss_on="valid",
+        weights_from="relaxed",
+        latency_estimator="expected",
+    )
 
 
 def snas() -> UnasConfig:
     """SNAS (Xie et al., arXiv 1812.09926)."""
     return UnasConfig(
-        estimator="gumbel", tau=5.0, tau_end=0.5, gap_weight=0.0, weights_from="relaxed", latency_estimator="expected"
+        supernet="separate",
+        estimator="gumbel",
+        tau=5.0,
+        tau_end=0.5,
+        gap_weight=0.0,
+        weights_from="relaxed",
+        latency_estimator="expected",
     )
 
 
 def gdas() -> UnasConfig:
     """GDAS (Dong and Yang, arXiv 1910.04465), tau as in its section 4."""
     return UnasConfig(
+        supernet="separate",
         estimator="straight-through",
         tau=10.0,
         tau_end=0.1,
@@ -153,6 +177,7 @@ def gdas() -> UnasConfig:
 def reinforce() -> UnasConfig:
     """The measured branch alone."""
     return UnasConfig(
+        supernet="separate",
         estimator="reinforce",
         loss_on="valid",
         weights_from="choice",

@@ -51,6 +51,11 @@ class Dual(ABC):
         """What the most probable network needs."""
         return self.constraint.resource.value(self.distribution.mode())
 
+    @property
+    def seen_beside(self) -> float:
+        """What measured networks need beside what the table says, in the unit of the resource."""
+        return 0.0
+
     def describe(self) -> dict[str, Any]:
         """Where it stands."""
         return {
@@ -106,21 +111,27 @@ class Solved(Dual):
     def loss(self, probs: Sequence[Tensor]) -> Tensor:
         return torch.zeros((), dtype=torch.float64)
 
-    @torch.no_grad()
-    def excess(self) -> float:
-        """``E[X / limit] - 1``, with what is measured beside the table."""
-        return self.expected() / self.constraint.limit - 1 + (self.residual.expected() if self.residual else 0.0)
+    @property
+    def binds(self) -> bool:
+        """Whether some network exceeds the limit."""
+        return self.constraint.resource.range[1] > self.constraint.limit
 
-    def step(self) -> None:
-        if self.constraint.resource.range[1] <= self.constraint.limit:
-            return  # no network exceeds it
+    @property
+    def seen_beside(self) -> float:
+        return self.constraint.limit * self.residual.expected() if self.residual else 0.0
+
+    def step(self, limit: float | None = None) -> None:
+        """Solves for this limit, by default the constraint's, as far as ``REACH`` goes."""
+        if not self.binds:
+            return
+        limit = limit or self.constraint.limit
         logit = 1 / max(float(self.costs.abs().max()), 1e-12)
         least = -MOST * logit if self.exactly else 0.0
         low, high = np.clip(self.multiplier.value + REACH * logit * np.array((-1, 1)), least, MOST * logit)
 
         def excess(mu: float) -> float:
             self.set(mu)
-            return self.excess()
+            return (self.expected() + self.seen_beside) / limit - 1
 
         if excess(high) >= 0 or excess(low) <= 0:  # too far to go at once, or it is kept without
             self.set(high if excess(high) >= 0 else low)

@@ -11,15 +11,16 @@ from unas_hw.space import SearchSpace
 from unas_hw.supernet import Supernet
 
 
-def supernet_of(space: SearchSpace, config: UnasConfig) -> Supernet:
-    """Raises ``MethodError`` where weights are to be shared and nothing nests."""
+def supernet_of(space: SearchSpace, config: UnasConfig) -> tuple[Supernet, bool]:
+    """The supernet, and whether candidates share weights; ``MethodError`` where they are to and nothing nests."""
     supernet = space.supernet()
-    if config.supernet == "entangled" and not supernet.entangle():
+    entangled = config.supernet != "separate" and supernet.entangle() > 0
+    if config.supernet == "entangled" and not entangled:
         raise MethodError(
             f"no candidates of {space.name} nest, so none can share weights",
             mend="leave out --supernet entangled, or say of your blocks that they nest: docs/spaces.md",
         )
-    return supernet
+    return supernet, entangled
 
 
 def ends_of(space: SearchSpace) -> tuple[tuple[int, ...], tuple[int, ...]]:

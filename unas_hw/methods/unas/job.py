@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 from typing import Any
+
+from torch import Tensor
 
 from profilers.units import format_ms
 from unas_hw.distributed import ALONE
@@ -14,13 +18,16 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.memory_fit import fit_memory, told_mode
 from unas_hw.methods.unas.search import UnasSearch
+from unas_hw.methods.unas.settled import settle
 from unas_hw.objectives.forms import departure
 from unas_hw.progress import Job, Step
 from unas_hw.search.prepared import Prepared, meter_of, reported
 from unas_hw.search.result import finish
-from unas_hw.search.selection import select
+from unas_hw.search.selection import CANDIDATES, Path, probable, select
 from unas_hw.search.settings import SearchSettings
 
+TARGET = "target.json"
+"""The latency that a search aims at, as it was when it began."""
 COLLAPSED = 0.7
 """Probability of choices that learn nothing from which a search is warned of."""
 
@@ -44,7 +51,7 @@ def begun(prepared: Prepared, meter: NetworkMeter | None = None) -> UnasSearch:
         prepared.model,
         meter or TableMeter(prepared.model),
         prepared.data,
-        prepared.aim_ms,
+        _target_ms(prepared, meter),
         config,
         prepared.run,
         prepared.constraints,
@@ -77,20 +84,50 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         with StepPeak(unas.hardware.device) if settings.memory_budget else nullcontext() as peak:
             yield from steps(unas)
             peak_bytes = peak.bytes() if peak else None
+        headroom = prepared.headroom(meter)
+        settle(unas, budget.in_ms * (1 - headroom), prepared.fits)
+        losses = yield from _compared(unas, prepared, headroom)
         rounds = select(
             unas.distribution,
             model,
             meter,
             budget.in_ms,
-            unas.valid_losses,
+            losses,
             enough_for(prepared.rule, budget),
-            prepared.headroom(meter),
+            headroom,
             prepared.fits if prepared.constraints else None,
+            unas.config.compared,
         )
         selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest
     network, valid_accuracy = yield from fine_tuned(unas, path, run)
-    return finish(prepared, selection, network, valid_accuracy=valid_accuracy, more={"peak_bytes": peak_bytes})
+    dual = unas.latency.dual
+    ended = {"expected_ms": dual.expected() + dual.seen_beside, "mode_ms": dual.of_mode + dual.seen_beside}
+    more = {"peak_bytes": peak_bytes, "target_ms": budget.in_ms * (1 - headroom), **ended}
+    return finish(prepared, selection, network, valid_accuracy=valid_accuracy, more=more)
+
+
+def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
+    """The latency that is searched for: that of the network which ships. What a run was begun with stays."""
+    if prepared.config(UnasConfig).multiplier == "ascent":
+        return prepared.aim_ms
+    if not (prepared.run.path / TARGET).exists():
+        if meter is None:
+            return prepared.aim_ms
+        prepared.run.write_json(TARGET, {"target_ms": prepared.budget.in_ms * (1 - prepared.headroom(meter))})
+    return float(prepared.run.read_json(TARGET)["target_ms"])
+
+
+def _compared(unas: UnasSearch, prepared: Prepared, headroom: float) -> Job[Callable[[Path], Tensor]]:
+    """The validation losses of networks; those of the candidates are known."""
+    losses, count = cache(unas.valid_losses), unas.config.compared
+    log_probs = [probs.detach().log() for probs in unas.distribution.probs()]
+    fits = prepared.fits if prepared.constraints else None
+    paths = probable(prepared.model, log_probs, prepared.budget.in_ms, headroom, fits, count)
+    for number, path in enumerate(paths if count > CANDIDATES else (), 1):
+        losses(path)
+        yield Step("compare candidates", number, len(paths))
+    return losses
 
 
 def steps(unas: UnasSearch) -> Job[None]:

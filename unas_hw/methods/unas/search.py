@@ -101,7 +101,8 @@ class UnasSearch:
         self.epoch = self.step = 0
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.supernet = self.hardware.ready(supernet_of(space, config))  # the same weights on every device
+            supernet, self.entangled = supernet_of(space, config)  # the same weights on every device
+        self.supernet = self.hardware.ready(supernet)
         self.supernet.bf16 = self.hardware.bf16
         if self.hardware.compile:
             self.supernet.compile_parts()
@@ -119,7 +120,7 @@ class UnasSearch:
             duplicates=getattr(space, "duplicate_edges", None),
             duplicates_weight=config.duplicates_weight,
             before_pass=self._seed_pass,
-            ends=ends_of(space) if config.supernet == "entangled" else None,
+            ends=ends_of(space) if self.entangled else None,
             ranks=ranks,
         )
         self.task_estimator = find_estimator(
