@@ -23,6 +23,8 @@ from unas_hw.space import Architecture, SearchSpace
 ANCHOR_MOVE = 0.05
 """Where the anchors moved by more than this, the scaled value is judged against a budget, else the raw one."""
 
+MOMENTS = 8
+"""Of fewer nothing is told of a device's drift."""
 STEADY = 0.01
 """The headroom that even a device that was never seen to drift is given: anchors do not tell less of it."""
 FINAL = "final"
@@ -116,15 +118,26 @@ class Meter:
         """What a device is slower by, as a share, than the table says; with the confidence no more than this.
 
         By the anchors: in the table's sessions, and whenever networks were measured in this search. A further moment
-        is as likely to be anywhere among those that were seen; so of 19 the worst holds for 95%, and with fewer it is
-        ``ANCHOR_MOVE``, above which scaled values are judged.
+        is as likely to be anywhere among those that were seen, so of 19 the worst holds for 95%. With fewer it is no
+        less than what a normal distribution of that spread leaves open (Student's t), and with fewer than ``MOMENTS``
+        it is ``ANCHOR_MOVE``, above which scaled values are judged.
         """
+        from scipy.special import stdtrit
+
         # The networks of one moment share their scale. A search that was killed while it measured candidates goes on
         # with the headroom it had.
         scales = {each.anchor_scale for (label, _), each in self.known.items() if label != FINAL}
         drifts = sorted(abs(scale - 1) for scale in (*self.table.session_scales, *scales))
-        place = math.ceil((len(drifts) + 1) * self.confidence - 1e-9)
-        return min(max(drifts[place - 1], STEADY), ANCHOR_MOVE) if place <= len(drifts) else ANCHOR_MOVE
+        count = len(drifts)
+        if count < MOMENTS:
+            return ANCHOR_MOVE
+        place = math.ceil((count + 1) * self.confidence - 1e-9)
+        if place <= count:
+            seen = drifts[place - 1]
+        else:
+            deviation = math.sqrt(sum(drift**2 for drift in drifts) / count)
+            seen = max(drifts[-1], deviation * float(stdtrit(count, (1 + self.confidence) / 2)))
+        return min(max(seen, STEADY), ANCHOR_MOVE)
 
     def measure(
         self, architectures: Sequence[Architecture], *, label: str, rule: TimingRule | None = None

@@ -150,8 +150,11 @@ STEADY, DRIFTING = [1e-4 * number for number in range(19)], [0.03 * number / 18 
     ("drifts", "headroom"),
     [
         ([], 0.05),
-        (STEADY[:-1], 0.05),  # too few to tell
+        (STEADY[:7], 0.05),  # too few to tell
+        (STEADY[:8], 0.01),
         (STEADY, 0.01),
+        ([*STEADY[:8], 0.02], 0.02),  # no less than what was seen
+        ([0.01] * 10, 0.0223),  # Student's t: ten moments may have missed the worst
         (DRIFTING, 0.03),
         ([*(4 * STEADY)[:60], 0.04], 0.01),  # one moment in sixty is within the confidence
         ([0.2 + drift for drift in STEADY], 0.05),  # the scaled value is judged
