@@ -17,7 +17,8 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def to_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """All tensors of the state, as ``prefix.parameter.name``."""
     state = optimizer.state_dict()["state"]
-    return {f"{prefix}.{index}.{name}": value for index, slots in state.items() for name, value in slots.items()}
+    slots = ((index, name, value) for index, each in state.items() for name, value in each.items())
+    return {f"{prefix}.{index}.{name}": value for index, name, value in slots if value is not None}  # no momentum yet
 
 
 def from_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:

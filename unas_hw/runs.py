@@ -28,6 +28,7 @@ RUNS = Path("runs")
 _LAST = "last"
 AS_BEFORE = {
     "supernet": "separate",
+    "w_optimizer": "adam",
     "multiplier": "ascent",
     "tau_falls": "exponentially",
     "warmup_from": "choice",

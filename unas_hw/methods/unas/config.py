@@ -47,9 +47,12 @@ class UnasConfig(MethodConfig):
     )
     epochs: int = setting(6, "Epochs of search.", low=0, option="--epochs", group=COMMON)
     batch_size: int = setting(64, "Images a step.", low=1, option="--batch-size")
-    w_lr: float = setting(6e-3, "Learning rate of the weights, by Adam, at first: a cosine falls ...")
-    w_lr_min: float = setting(6e-4, "... to this.")
-    w_decay: float = setting(3e-4, "Weight decay.")
+    w_optimizer: Literal["sgd", "adam"] = setting(
+        "sgd", "Of the weights: sgd, with a momentum of 0.9 (Nesterov), or adam."
+    )
+    w_lr: float = setting(0.05, "Learning rate of the weights at first: a cosine falls ...")
+    w_lr_min: float = setting(1e-3, "... to this.")
+    w_decay: float = setting(5e-4, "Weight decay.")
     w_clip: float = setting(5.0, "Largest norm of the weights' gradient.")
     alpha_lr: float = setting(0.1, "Learning rate of alpha, by Adam, at first: a cosine falls ...")
     alpha_lr_min: float = setting(0.02, "... to this.")
@@ -122,7 +125,7 @@ class UnasConfig(MethodConfig):
     def before(self) -> UnasConfig:
         now = {"unas": UnasConfig, "darts": darts, "gdas": gdas, "snas": snas}.get(self.method, UnasConfig)()
         then: dict[str, Any] = {
-            "supernet": "separate",
+            **SEPARATE,
             "multiplier": "ascent",
             "tau_falls": "exponentially",
             "warmup_from": "choice",
@@ -136,10 +139,20 @@ class UnasConfig(MethodConfig):
         return replace(self, **unsaid)
 
 
+SEPARATE: dict[str, Any] = {
+    "supernet": "separate",
+    "w_optimizer": "adam",
+    "w_lr": 6e-3,
+    "w_lr_min": 6e-4,
+    "w_decay": 3e-4,
+}
+"""How methods train that have weights for each candidate."""
+
+
 def darts() -> UnasConfig:
     """DARTS (Liu et al., arXiv 1806.09055), first order."""
     return UnasConfig(
-        supernet="separate",
+        **SEPARATE,
         estimator="darts",
         loss_on="valid",
         weights_from="relaxed",
@@ -150,7 +163,7 @@ def darts() -> UnasConfig:
 def snas() -> UnasConfig:
     """SNAS (Xie et al., arXiv 1812.09926)."""
     return UnasConfig(
-        supernet="separate",
+        **SEPARATE,
         estimator="gumbel",
         tau=5.0,
         tau_end=0.5,
@@ -163,7 +176,7 @@ def snas() -> UnasConfig:
 def gdas() -> UnasConfig:
     """GDAS (Dong and Yang, arXiv 1910.04465), tau as in its section 4."""
     return UnasConfig(
-        supernet="separate",
+        **SEPARATE,
         estimator="straight-through",
         tau=10.0,
         tau_end=0.1,
@@ -177,7 +190,7 @@ def gdas() -> UnasConfig:
 def reinforce() -> UnasConfig:
     """The measured branch alone."""
     return UnasConfig(
-        supernet="separate",
+        **SEPARATE,
         estimator="reinforce",
         loss_on="valid",
         weights_from="choice",

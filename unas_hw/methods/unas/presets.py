@@ -31,6 +31,7 @@ def unas_cifar() -> Preset:
         warmup_epochs=15,
         epochs=85,
         batch_size=4 * 32,
+        w_optimizer="adam",
         w_lr=6e-4,
         w_lr_min=1e-4,
         w_decay=3e-4,

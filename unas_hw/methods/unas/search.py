@@ -47,7 +47,7 @@ from unas_hw.objectives import TaskLoss
 from unas_hw.runs import Run
 from unas_hw.search.constraints import Constraint
 from unas_hw.space import SearchSpace
-from unas_hw.supernet import Path
+from unas_hw.supernet import Path, Supernet
 from unas_hw.training.hardware import Hardware
 
 
@@ -108,9 +108,7 @@ class UnasSearch:
             self.supernet.compile_parts()
         choices = [len(decision.choices) for decision in space.decisions]
         self.distribution = ArchitectureDistribution(choices, softening=config.softening)
-        self.w_optimizer = torch.optim.Adam(
-            self.supernet.parameters(), config.w_lr, weight_decay=config.w_decay, fused=True
-        )
+        self.w_optimizer = _w_optimizer(self.supernet, config)
         self.alpha_optimizer = torch.optim.Adam(self.distribution.parameters(), config.alpha_lr, weight_decay=1e-6)
         self.task = TaskLoss(
             self.supernet,
@@ -265,3 +263,10 @@ class UnasSearch:
     def valid_losses(self, path: Path) -> Tensor:
         """``(N,)`` cross entropy of a network with the shared weights, one per validation image."""
         return cross_entropy(valid_logits(self, path), self.data.valid.y, reduction="none")
+
+
+def _w_optimizer(supernet: Supernet, config: UnasConfig) -> torch.optim.Optimizer:
+    decay, weights = config.w_decay, supernet.parameters()
+    if config.w_optimizer == "adam":
+        return torch.optim.Adam(weights, config.w_lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(weights, config.w_lr, momentum=0.9, weight_decay=decay, nesterov=True)
