@@ -3,11 +3,11 @@
 =================  ====================  ==============  =======================  ==============================
 ``--method``       estimator             alpha learns    weights learn from       latency
 =================  ====================  ==============  =======================  ==============================
-``unas``           rebar                 L_train + gap   zeta (and z: see below)  exact + residual, dual variable
-``darts``          darts                 L_val           softmax(alpha)           expected, dual variable
-``snas``           gumbel, tau annealed  L_train         zeta                     expected, dual variable
-``gdas``           straight-through      L_val           z                        expected, dual variable
-``reinforce``      reinforce             L_val           z                        measured, dual variable
+``unas``           rebar                 L_train + gap   zeta (and z: see below)  exact + residual, mu solved
+``darts``          darts                 L_val           softmax(alpha)           expected, mu solved
+``snas``           gumbel, tau annealed  L_train         zeta                     expected, mu solved
+``gdas``           straight-through      L_val           z                        expected, mu solved
+``reinforce``      reinforce             L_val           z                        measured, mu by ascent
 ``proxylessnas``   binary-gates          L_val           z                        expected, its published form
 ``fbnet``          gumbel, tau annealed  L_val           zeta                     expected, its published form
 =================  ====================  ==============  =======================  ==============================
@@ -118,9 +118,9 @@ class UnasConfig(MethodConfig):
     seed: int = 0
 
     def suited(self, settings: SearchSettings) -> UnasConfig:
-        if settings.space != PHONES:
-            return self
-        return replace(self, warmup_epochs=8, epochs=4, multiplier_rate=0.5)
+        found = replace(self, warmup_epochs=8, epochs=4, multiplier_rate=0.5) if settings.space == PHONES else self
+        # RADARS counts the bytes of each candidate's own weights.
+        return found if settings.config.ends_with is None else replace(found, **SEPARATE)
 
     def before(self) -> UnasConfig:
         now = {"unas": UnasConfig, "darts": darts, "gdas": gdas, "snas": snas}.get(self.method, UnasConfig)()

@@ -2,21 +2,21 @@
 
 Vahdat et al., "UNAS: Differentiable Architecture Search Meets Reinforcement Learning", CVPR 2020 (arXiv 1912.07651).
 
-    min_alpha  E_z[ L_train(w, z) + lam |L_val(w, z) - L_train(w, z)| ] + mu E_z[ max(0, lat(z)/T - 1) ]
-    min_w      E_zeta[ L_train(w, zeta) ]
+    min_alpha  E_z[ L_train(w, z) + lam |L_val(w, z) - L_train(w, z)| ]  such that  E_z[ lat(z) ] = T
+    min_w      E_zeta[ L_train(w, zeta) ], or the sandwich rule where candidates share weights
 
 One step, as ``UnasSearch._step`` has it:
 
-    sample        z ~ p_alpha, and zeta, its relaxation
+    sample        z ~ softmax(alpha - mu c), and zeta, its relaxation
     loss          L_train + lam |L_val - L_train| of them                       unas_hw.objectives.TaskLoss
     estimator     its gradient in alpha, through zeta and by REINFORCE          unas_hw.estimators
-    alpha         that gradient, and mu times the expected excess's: exact over the table, measured as a residual to it
-    weights       the gradient of L_train(w, zeta), or of z's network
-    multipliers   mu grows while the latency exceeds T, and falls while it does not
+    alpha         that gradient, less what it has along that of the latency     LatencyBranch
+    weights       the gradient of L_train(w, zeta), or of networks
+    multipliers   mu is solved for the target; measured networks correct c      Solved, Residual
 
-What differs from the paper: the expected excess is exact over the table instead of sampled; the measured latency of
-sampled networks enters as the residual to the table; mu is the dual variable of the constraint instead of a constant;
-one backward pass of the relaxed network serves alpha and w; the warm-up trains z, not zeta (``warmup_from``).
+What differs from the paper: the expected latency is exact over the table instead of sampled, and kept instead of
+penalised; the measured latency of sampled networks corrects the price of each choice, by REINFORCE; one backward pass
+of the relaxed network serves alpha and w; the warm-up trains z, not zeta (``warmup_from``).
 """
 
 from __future__ import annotations
