@@ -95,6 +95,23 @@ def test_of_the_networks_that_fit_the_one_with_the_lowest_loss_is_kept(
     assert found.best == min(meter.rounds[0], key=_loss)
 
 
+def test_of_many_networks_those_of_the_lowest_losses_are_measured(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, rule: TimingRule
+) -> None:
+    meter, budget_ms, asked = FakeMeter(space, model.latency_ms), _budget(model, 0.6), []
+
+    def losses(path: Path) -> Tensor:
+        asked.append(path)
+        return _losses(path)
+
+    found = list(select(distribution, model, cast(Meter, meter), budget_ms, losses, rule, compared=20))[-1]
+    few = list(select(distribution, model, cast(Meter, meter), budget_ms, _losses, rule))[-1]
+    assert CANDIDATES < len(set(asked)) == len(asked) <= 21  # the mode too, and each once
+    assert len(found.readings) <= CANDIDATES + 1
+    assert found.best is not None and few.best is not None
+    assert _loss(found.best) == min(map(_loss, asked)) <= _loss(few.best)
+
+
 @pytest.mark.parametrize(("worse", "by_chance"), [(0.01, True), (0.2, False)])
 def test_a_difference_of_less_than_a_standard_error_does_not_outweigh_an_unused_budget(
     space: ChainSpace,

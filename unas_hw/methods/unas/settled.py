@@ -11,8 +11,8 @@ from unas_hw.methods.unas.dual import Solved
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.search.selection import LOOKED_AT, Path
 
-CLOSE = 0.98
-"""Of the target: as much of it the most probable network uses at least."""
+CLOSE = (0.98, 0.95, 0.9, 0.0)
+"""Of the target: as much of it the most probable network uses at least, where there is one that does."""
 STEPS, MARGINS = 100, (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 
 
@@ -29,7 +29,7 @@ def settle(unas: UnasSearch, target_ms: float, fits: Callable[[Path], bool]) -> 
     _solve(dual, target_ms)
     most_ms = target_ms - dual.seen_beside
     log_probs = [probs.log() for probs in distribution.probs()]
-    near = model.most_probable(log_probs, CLOSE * most_ms, most_ms, LOOKED_AT)
+    near = (path for least in CLOSE for path in model.most_probable(log_probs, least * most_ms, most_ms, LOOKED_AT))
     path = next(filter(fits, near), None)
     if path is None:
         return
