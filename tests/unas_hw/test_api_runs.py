@@ -165,7 +165,7 @@ def test_callbacks_are_told_of_steps_epochs_candidates_and_the_result(there: Sho
     assert str(there.found.architecture) in [each["architecture"] for each in told.candidates]
     assert told.results == [there.found]
     stages = list(dict.fromkeys(step.stage for step in told.steps))
-    assert stages[-3:] == ["warm-up", "measure candidates", "fine-tune"]
+    assert stages[-4:] == ["warm-up", "compare candidates", "measure candidates", "fine-tune"]
 
 
 class Stop(unas_hw.Callback):
