@@ -43,7 +43,7 @@ class UnasConfig(MethodConfig):
     many_processes: ClassVar[bool] = True
 
     warmup_epochs: int = setting(
-        20, "Epochs before the search, in which only weights learn.", low=0, option="--warmup-epochs"
+        10, "Epochs before the search, in which only weights learn.", low=0, option="--warmup-epochs"
     )
     epochs: int = setting(6, "Epochs of search.", low=0, option="--epochs", group=COMMON)
     batch_size: int = setting(64, "Images a step.", low=1, option="--batch-size")
@@ -141,12 +141,13 @@ class UnasConfig(MethodConfig):
 
 SEPARATE: dict[str, Any] = {
     "supernet": "separate",
+    "warmup_epochs": 20,
     "w_optimizer": "adam",
     "w_lr": 6e-3,
     "w_lr_min": 6e-4,
     "w_decay": 3e-4,
 }
-"""How methods train that have weights for each candidate."""
+"""How methods train that have weights for each candidate: only one of them learns at a time."""
 
 
 def darts() -> UnasConfig:
