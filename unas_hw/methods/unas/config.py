@@ -118,9 +118,9 @@ class UnasConfig(MethodConfig):
     seed: int = 0
 
     def suited(self, settings: SearchSettings) -> UnasConfig:
-        found = replace(self, warmup_epochs=8, epochs=4, multiplier_rate=0.5) if settings.space == PHONES else self
         # RADARS counts the bytes of each candidate's own weights.
-        return found if settings.config.ends_with is None else replace(found, **SEPARATE)
+        found = self if settings.config.ends_with is None else replace(self, **SEPARATE)
+        return replace(found, warmup_epochs=8, epochs=4, multiplier_rate=0.5) if settings.space == PHONES else found
 
     def before(self) -> UnasConfig:
         now = {"unas": UnasConfig, "darts": darts, "gdas": gdas, "snas": snas}.get(self.method, UnasConfig)()
