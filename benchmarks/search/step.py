@@ -102,9 +102,9 @@ def own_steps(space: ChainSpace, words: argparse.Namespace, variant: Variant) ->
         w_optimizer.zero_grad(set_to_none=True)
         alpha_optimizer.zero_grad(set_to_none=True)
         sample = estimator.draw(distribution, 1, generator)
-        estimator.loss(sample, task, distribution).backward()
         if ends:
             task.train_weights(sample)
+        estimator.loss(sample, task, distribution).backward()
         alpha_optimizer.step()
         step_weights()
 
