@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 Place = tuple[slice, ...]
 
@@ -76,6 +77,7 @@ class Nest(nn.Module):
         self._places = [
             {name: _place(_get(block, name), _get(self._largest, name)) for name in shared} for block in blocks
         ]
+        self._masks: tuple[torch.device, dict[str, Tensor]] | None = None
         for block in blocks[:-1]:
             for name in shared:
                 where, _, key = name.rpartition(".")
@@ -103,19 +105,28 @@ class Nest(nn.Module):
             x: Images.
             weights: A scalar a block; None leaves it out.
         """
-        chosen = [(number, weight) for number, weight in enumerate(weights) if weight is not None]
-        total = torch.stack([weight for _, weight in chosen]).sum()
-        shares = [(number, weight / total.clamp_min(1e-12)) for number, weight in chosen]
+        chosen = [number for number, weight in enumerate(weights) if weight is not None]
+        own = torch.stack([weight for weight in weights if weight is not None])
+        total = own.sum()
+        shares = own / total.clamp_min(1e-12)
         values: dict[str, Tensor] = {}
-        for name in self._places[-1]:
-            whole = _get(self._largest, name)
-            values[name] = whole * sum(share * _mask(whole, self._places[number][name]) for number, share in shares)
+        for name, masks in self._masks_on(x.device).items():
+            values[name] = _get(self._largest, name) * _mean(shares, masks[chosen])
         for name in self._own:
-            size = len(_get(self._largest, name))
-            parts = [share * _get(self._blocks[number], name) for number, share in shares]
-            values[name] = torch.stack([pad(part, (0, size - len(part))) for part in parts]).sum(0)
+            mean = _mean(shares, pad_sequence([_get(self._blocks[number], name) for number in chosen], True))
+            values[name] = pad(mean, (0, len(_get(self._largest, name)) - len(mean)))
         out: Tensor = functional_call(self._largest, values, (x,))
         return total * out
+
+    def _masks_on(self, device: torch.device) -> dict[str, Tensor]:
+        """By name, a row a block, true where it has the weight; made once."""
+        if self._masks is None or self._masks[0] != device:
+            masks = {}
+            for name in self._places[-1]:
+                whole = _get(self._largest, name)
+                masks[name] = torch.stack(torch.broadcast_tensors(*(_mask(whole, each[name]) for each in self._places)))
+            self._masks = device, masks
+        return self._masks[1]
 
     def alone(self, number: int) -> nn.Module:
         """A copy of a block with all of its weights."""
@@ -142,9 +153,15 @@ def _place(small: Tensor, large: Tensor) -> Place:
     return (*channels, *kernel)
 
 
+def _mean(shares: Tensor, rows: Tensor) -> Tensor:
+    """The sum of the rows, each times its share; not as a product of matrices, which bfloat16 passes would round."""
+    return (shares.view(-1, *[1] * (rows.ndim - 1)) * rows).sum(0)
+
+
 def _mask(whole: Tensor, place: Place) -> Tensor:
-    """1 at a place of a weight, 0 elsewhere; of length 1 along axes of which the place is all."""
+    """True at a place of a weight; of length 1 along axes of which the place is all."""
     partial = [each != slice(0, size) for each, size in zip(place, whole.shape, strict=True)]
-    mask = whole.new_zeros([size if part else 1 for size, part in zip(whole.shape, partial, strict=True)])
-    mask[tuple(each if part else slice(None) for each, part in zip(place, partial, strict=True))] = 1
+    lengths = [size if part else 1 for size, part in zip(whole.shape, partial, strict=True)]
+    mask = whole.new_zeros(lengths, dtype=torch.bool)
+    mask[tuple(each if part else slice(None) for each, part in zip(place, partial, strict=True))] = True
     return mask

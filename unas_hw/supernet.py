@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unas_hw.nesting import Nest, groups
-from unas_hw.ops.mbconv import MBConv
-from unas_hw.ops.mixed_mbconv import can_be_batched, weighted_sum
 
 Path = Tensor | Sequence[int]
 IDENTITY_DROPOUT = 0.1  # while searching only, so that skipping a layer is no free ride (UNAS, appendix)
@@ -138,11 +136,7 @@ class MixedOp(nn.Module):
             if j in self._nests:
                 nest, number = self._nests[j]
                 nests.setdefault(nest, [None] * len(nest))[number] = weights[j]
-        candidates = {j: self.candidates[j] for j in chosen if j not in self._nests}
-        blocks = {j: block for j, block in candidates.items() if isinstance(block, MBConv) and can_be_batched(block)}
-        parts = [weights[j] * candidate(x) for j, candidate in candidates.items() if j not in blocks]
-        if blocks:
-            parts.append(weighted_sum(x, [weights[j] for j in blocks], list(blocks.values())))
+        parts = [weights[j] * self.candidates[j](x) for j in chosen if j not in self._nests]
         parts += [nest.mixed(x, own) for nest, own in nests.items()]
         out: Tensor = parts[0]
         for part in parts[1:]:

@@ -1,11 +1,14 @@
-"""One UNAS step, weights and architecture, against the plain implementation in ``plain.py``: time and peak memory.
+"""One UNAS step, weights and architecture, against the plain implementation in ``plain.py``: time and peak memory, and
+against a step of the warm-up, in which only the weights of networks learn.
 
     python -m benchmarks.search.step [--batch 16] [--size 64] [--threads 2] [--rounds 5]
     python -m benchmarks.search.step --device cuda --batch 192 --size 224 --bf16 --compile
 
 Each variant is a process of its own, so that its peak memory is its own; the processes stay and take turns, so that
-what else the machine does meets all of them. The search is that of ``unas-hw search`` as published for ImageNet:
-estimator rebar, generalization gap by the means, one architecture a minibatch, weights from the relaxation.
+what else the machine does meets all of them. All use the estimator rebar with one architecture a minibatch. Separate
+weights are those of each candidate, with the generalization gap by the means, and learn from the relaxation, as
+published for ImageNet. Entangled ones are those of candidates that nest, and learn by the sandwich rule; without the
+gap, and with it, for what the plain implementation computes.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from profilers.environment import spin_briefly
 
@@ -32,12 +35,30 @@ from unas_hw.data import Batch  # noqa: E402
 from unas_hw.distribution import ArchitectureDistribution  # noqa: E402
 from unas_hw.estimators import find_estimator  # noqa: E402
 from unas_hw.memory import StepPeak  # noqa: E402
+from unas_hw.methods.unas.entangled import ends_of  # noqa: E402
 from unas_hw.objectives import TaskLoss  # noqa: E402
 from unas_hw.spaces import find_space  # noqa: E402
 from unas_hw.spaces.chain import ChainSpace  # noqa: E402
 
 CLASSES = 1000
-VARIANTS = ("plain", "ours", "ours, recompute")
+PLAIN = "plain"
+
+
+class Variant(NamedTuple):
+    """A way of running the search."""
+
+    entangled: bool
+    gap_weight: float
+    recompute: bool = False
+
+
+VARIANTS = {
+    PLAIN: None,
+    "separate": Variant(entangled=False, gap_weight=0.5),
+    "separate, recompute": Variant(entangled=False, gap_weight=0.5, recompute=True),
+    "entangled": Variant(entangled=True, gap_weight=0.0),
+    "entangled, gap": Variant(entangled=True, gap_weight=0.5),
+}
 WARM_UP = 2
 """Steps before what is measured; ``--compile`` compiles in them whatever paths they meet."""
 
@@ -55,61 +76,84 @@ def plain_step(space: ChainSpace, words: argparse.Namespace) -> Callable[[], obj
     return lambda: search.step((train.x, train.y), (valid.x, valid.y))
 
 
-def own_step(space: ChainSpace, words: argparse.Namespace, *, recompute: bool) -> Callable[[], object]:
-    """As ``UnasSearch`` does it, without the latency, which is computed from the table in no time."""
+def own_steps(space: ChainSpace, words: argparse.Namespace, variant: Variant) -> tuple[Callable[[], object], ...]:
+    """A step and one of the warm-up, as ``UnasSearch`` does them; the latency is computed from the table in no time."""
     torch.manual_seed(0)
-    supernet = space.supernet().to(words.device)
-    supernet.set_memory(recompute=recompute)
+    supernet = space.supernet()
+    if variant.entangled:
+        supernet.entangle()
+    supernet.to(words.device).set_memory(recompute=variant.recompute)
     supernet.bf16 = words.bf16
     if words.compile:
         supernet.compile_parts()
     distribution = ArchitectureDistribution([len(decision.choices) for decision in space.decisions], softening=0.08)
     w_optimizer = torch.optim.Adam(supernet.parameters(), 3e-4, weight_decay=3e-4, fused=True)
     alpha_optimizer = torch.optim.Adam(distribution.parameters(), 1e-3, weight_decay=1e-6)
-    task = TaskLoss(supernet, gap_weight=0.5, gap="means")
+    ends = ends_of(space) if variant.entangled else None
+    task = TaskLoss(supernet, gap_weight=variant.gap_weight, gap="means", ends=ends)
     task.set_batches(batch(words, 1), batch(words, 2))
     estimator, generator = find_estimator("rebar", task), torch.Generator().manual_seed(0)
+
+    def step_weights() -> None:
+        torch.nn.utils.clip_grad_norm_(supernet.parameters(), 5.0)
+        w_optimizer.step()
 
     def step() -> None:
         w_optimizer.zero_grad(set_to_none=True)
         alpha_optimizer.zero_grad(set_to_none=True)
         sample = estimator.draw(distribution, 1, generator)
+        if ends:
+            task.train_weights(sample)
         estimator.loss(sample, task, distribution).backward()
         alpha_optimizer.step()
-        torch.nn.utils.clip_grad_norm_(supernet.parameters(), 5.0)
-        w_optimizer.step()
+        step_weights()
 
-    return step
+    def warm_up() -> None:
+        w_optimizer.zero_grad(set_to_none=True)
+        task.train_weights(estimator.draw(distribution, 1, generator))
+        step_weights()
+
+    return step, warm_up
 
 
 def serve(words: argparse.Namespace) -> None:
-    """A variant's process: a step for each line it is sent, then the peak memory of all of them."""
+    """A variant's process: each step that it is asked for, and the peak memory of all of them."""
     torch.set_num_threads(words.threads)
     space = find_space(words.space, image_shape=(3, words.size, words.size), classes=CLASSES, batch=words.batch)
     assert isinstance(space, ChainSpace)
+    variant = VARIANTS[words.variant]
     with StepPeak(words.device) as memory:
-        if words.variant == "plain":
-            step = plain_step(space, words)
-        else:
-            step = own_step(space, words, recompute=words.variant.endswith("recompute"))
-        for _ in range(WARM_UP):
+        steps = own_steps(space, words, variant) if variant else (plain_step(space, words),)
+        for step in steps * WARM_UP:
             step()
-        print("ready", flush=True)
-        for _ in sys.stdin:
+        print("ready", len(steps), flush=True)
+        for line in sys.stdin:
             begin = time.perf_counter(), time.process_time()
-            step()
+            steps[int(line)]()
             if words.device != "cpu":
                 torch.cuda.synchronize()
             print(time.perf_counter() - begin[0], time.process_time() - begin[1], memory.bytes(), flush=True)
 
 
-def ask(process: subprocess.Popen[str]) -> tuple[float, float, int]:
-    """One step of a process: seconds by the clock, seconds of its threads, peak bytes so far."""
+class Seen(NamedTuple):
+    """Of a variant's step, and of its step of the warm-up where it has one; peak bytes are of all so far."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    warm_up_s: float | None
+
+
+def ask(process: subprocess.Popen[str], has_warm_up: bool) -> Seen:
+    """One step of each kind."""
     assert process.stdin and process.stdout
-    process.stdin.write("\n")
-    process.stdin.flush()
-    wall_s, cpu_s, peak_bytes = process.stdout.readline().split()
-    return float(wall_s), float(cpu_s), int(peak_bytes)
+    lines = []
+    for number in range(1 + has_warm_up):
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+        lines.append(process.stdout.readline().split())
+    warm_up_s = float(lines[1][0]) if has_warm_up else None
+    return Seen(float(lines[0][0]), float(lines[0][1]), int(lines[-1][2]), warm_up_s)
 
 
 def main() -> None:
@@ -135,20 +179,24 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.search.step", *sys.argv[1:], "--variant", variant]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.enter_context(process)
-            assert process.stdout and process.stdout.readline() == "ready\n", variant
-            processes[variant] = process
+            assert process.stdout
+            ready, kinds = process.stdout.readline().split()
+            assert ready == "ready", variant
+            processes[variant] = process, int(kinds) > 1
         rounds = []
         for _ in range(words.rounds):
-            rounds.append({variant: ask(process) for variant, process in processes.items()})
-            print("  ".join(f"{variant} {each[0]:.2f} s" for variant, each in rounds[-1].items()), flush=True)
+            rounds.append({variant: ask(*process) for variant, process in processes.items()})
+            print("  ".join(f"{variant} {each.wall_s:.2f} s" for variant, each in rounds[-1].items()), flush=True)
     rows = [summary(variant, rounds, words.batch) for variant in VARIANTS]
     for row in rows:
         print(
-            f"{row['variant']:<16} {row['wall_s']:7.2f} s {row['cpu_s']:7.2f} s of threads "
+            f"{row['variant']:<20} {row['wall_s']:7.2f} s {row['cpu_s']:7.2f} s of threads "
             f"{row['images_per_s']:8.1f} images/s {row['peak_bytes'] / 1e6:7.0f} MB   "
             f"{row['times_faster']:.2f} times as fast ({row['times_faster_cpu']:.2f} by threads), "
             f"{row['share_of_memory']:.2f} of the memory"
         )
+    for row in rows[1:]:
+        print(f"{row['variant']}: a step of the search takes {row['times_warm_up']:.2f} times one of the warm-up")
     if not words.dry:
         setting = {key: value for key, value in vars(words).items() if key not in {"variant", "dry"}}
         device = torch.cuda.get_device_name() if words.device != "cpu" else "cpu"
@@ -156,20 +204,24 @@ def main() -> None:
         keep(name, {"setting": setting, "torch_device": device, "load": os.getloadavg()[0], "rows": rows})
 
 
-def summary(variant: str, rounds: list[dict[str, tuple[float, float, int]]], images: int) -> dict[str, Any]:
-    """Medians over the rounds, also of the ratios to the plain implementation in the same round."""
-    wall_s = median(each[variant][0] for each in rounds)
-    peak_bytes = rounds[-1][variant][2]
-    return {
+def summary(variant: str, rounds: list[dict[str, Seen]], images: int) -> dict[str, Any]:
+    """Medians over the rounds, also of the ratios to the plain implementation and the warm-up in the same round."""
+    own, plain = [each[variant] for each in rounds], [each[PLAIN] for each in rounds]
+    wall_s = median(each.wall_s for each in own)
+    row = {
         "variant": variant,
         "wall_s": wall_s,
-        "cpu_s": median(each[variant][1] for each in rounds),
+        "cpu_s": median(each.cpu_s for each in own),
         "images_per_s": images / wall_s,
-        "peak_bytes": peak_bytes,
-        "times_faster": median(each["plain"][0] / each[variant][0] for each in rounds),
-        "times_faster_cpu": median(each["plain"][1] / each[variant][1] for each in rounds),
-        "share_of_memory": peak_bytes / rounds[-1]["plain"][2],
+        "peak_bytes": own[-1].peak_bytes,
+        "times_faster": median(theirs.wall_s / ours.wall_s for theirs, ours in zip(plain, own, strict=True)),
+        "times_faster_cpu": median(theirs.cpu_s / ours.cpu_s for theirs, ours in zip(plain, own, strict=True)),
+        "share_of_memory": own[-1].peak_bytes / plain[-1].peak_bytes,
     }
+    if warm_up_s := [each.warm_up_s for each in own if each.warm_up_s]:
+        row["warm_up_s"] = median(warm_up_s)
+        row["times_warm_up"] = median(each.wall_s / each.warm_up_s for each in own if each.warm_up_s)
+    return row
 
 
 if __name__ == "__main__":

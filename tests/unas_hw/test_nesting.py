@@ -116,6 +116,32 @@ def test_a_relaxed_layer_is_the_block_of_the_mean_weights() -> None:
     torch.testing.assert_close(nest.mixed(x, half), expected.train()(x), atol=1e-5, rtol=1e-4)
 
 
+def test_candidates_that_are_left_out_have_no_part_in_the_mean_whatever_their_size() -> None:
+    nest = Nest([MBConv(4, 4, kernel=kernel, expand=expand, stride=1) for expand in (3, 6) for kernel in (3, 5)])
+    x, weights = torch.randn(5, 4, 6, 6), torch.tensor([0.3, 0.2, 0.0, 0.0])
+    some = nest.mixed(x, [weights[0], weights[1], None, None])
+    torch.testing.assert_close(some, nest.mixed(x, weights.unbind()), atol=1e-5, rtol=1e-4)
+
+
+def test_the_drawn_network_runs_once_a_step(space: SearchSpace, net: Supernet) -> None:
+    ends, batch = ends_of(space), Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
+    term, passes = TaskLoss(net, gap_weight=0.0, gap="means", ends=ends), []
+    term.set_batches(batch, batch)
+    distribution = ArchitectureDistribution([len(each.choices) for each in space.decisions])
+    estimator = find_estimator("rebar", term)
+    sample = estimator.draw(distribution, 1, torch.Generator().manual_seed(0))
+    wanted = term.discrete(sample)
+    net.register_forward_pre_hook(lambda _, args: passes.append(args[1]))
+    term.train_weights(sample)
+    torch.testing.assert_close(term.discrete(sample), wanted)
+    assert passes == [*ends, sample.paths()[0]], "what the drawn network costs is known from what it learns"
+    term.discrete(sample)
+    term.train_weights(sample)
+    term.set_batches(batch, batch)
+    term.discrete(sample)
+    assert len(passes) == 3 + 1 + 3 + 1, "once, and of these images"
+
+
 def _tiny() -> SearchSpace:
     chain = Chain("tiny", image_size=4, channels=2)
     for number in range(2):

@@ -75,10 +75,13 @@ class TaskLoss(ObjectiveTerm):
         self.w_lr = 0.0
         self._weights = list(supernet.parameters())
         self._batches: tuple[Batch, Batch] | None = None
+        self._taught: ArchSample | None = None
+        self._known: dict[int, Tensor] = {}
 
     def set_batches(self, train: Batch, valid: Batch) -> None:
         """What the next values are computed on."""
         self._batches = train, valid
+        self._taught = None
 
     def batches(self, place: int, count: int) -> tuple[Batch, Batch]:
         """Training and validation images of sample ``place`` of ``count``; ``set_batches`` comes first."""
@@ -108,7 +111,8 @@ class TaskLoss(ObjectiveTerm):
             if self.loss_on == "valid":
                 cost = self._losses(path, valid_batch).mean()
             else:
-                train = self._losses(path, train_batch)
+                known = self._known.pop(place, None) if sample is self._taught else None
+                train = self._losses(path, train_batch) if known is None else known
                 cost = train.mean()
                 if self.gap_weight:
                     cost = cost + self.gap_weight * self._gap(train, self._losses(path, valid_batch))
@@ -185,7 +189,8 @@ class TaskLoss(ObjectiveTerm):
         weight_grads = torch.autograd.grad(
             self._losses(leaf, train_batch).mean(), self._weights, materialize_grads=True
         )
-        self._add_to_weights(weight_grads, 1 / count)
+        if self.ends is None:
+            self._add_to_weights(weight_grads, 1 / count)
         kept = [weight.detach().clone() for weight in self._weights]
         try:
             self._move(kept, weight_grads, -self.w_lr)
@@ -209,21 +214,22 @@ class TaskLoss(ObjectiveTerm):
     def train_weights(self, sample: ArchSample, *, relaxed: bool = False) -> None:
         """Adds the gradients of the choices' ``L_train``, or of their relaxations'; where no estimator does.
 
-        The sandwich rule knows no relaxations.
+        The sandwich rule knows no relaxations. It comes to know ``L_train`` of the choices, which ``discrete`` of the
+        same sample and images then does not compute again: the weights are not to change in between.
         """
         zeta_BGK = sample.relaxed.detach().to(self._weights[0])
         paths = zeta_BGK.unbind() if relaxed and self.ends is None else sample.paths()
+        self._taught, self._known = sample, {}
         for place in self.ranks.mine(len(paths)):
-            self.before_pass(place)
-            for loss in self._network_losses(paths[place], self.batches(place, len(paths))[0]):
-                grads = torch.autograd.grad(loss, self._weights, allow_unused=True)
-                self._add_to_weights(grads, 1 / len(paths))
+            for loss in self._network_losses(paths[place], self.batches(place, len(paths))[0], place):
+                (loss / len(paths)).backward(inputs=self._weights)
 
-    def _network_losses(self, path: Path, batch: Batch) -> Iterator[Tensor]:
+    def _network_losses(self, path: Path, batch: Batch, place: int) -> Iterator[Tensor]:
         """Of a network; by the sandwich rule first of the largest, whose softmax teaches the smallest and this one.
 
         Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques" (arXiv 1903.05134).
         """
+        self.before_pass(place)
         if self.ends is None:
             yield self._losses(path, batch).mean()
             return
@@ -231,8 +237,11 @@ class TaskLoss(ObjectiveTerm):
         logits = self.supernet(batch.x, largest)
         taught = logits.detach().softmax(1)
         yield cross_entropy(logits, batch.y)
-        for student in (smallest, path):
-            yield cross_entropy(self.supernet(batch.x, student), taught)
+        yield cross_entropy(self.supernet(batch.x, smallest), taught)
+        self.before_pass(place)  # as ``discrete`` runs it
+        logits = self.supernet(batch.x, path)
+        self._known[place] = cross_entropy(logits.detach(), batch.y, reduction="none")
+        yield cross_entropy(logits, taught)
 
     def _add_to_weights(self, grads: Sequence[Tensor | None], share: float) -> None:
         for weight, grad in zip(self._weights, grads, strict=True):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from torch import Tensor, nn
 
-from unas_hw.ops.depthwise import DepthwiseConv2d
+from unas_hw.ops.depthwise import DepthwiseConv2d, is_quick
 from unas_hw.ops.drop_path import DropPath
+from unas_hw.ops.fused_mbconv import expand_to_project
 
 BN_EPS = 1e-3
 
@@ -45,8 +47,22 @@ class MBConv(nn.Module):
         self.drop = DropPath()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.project(self.depthwise(self.expand(x)))
+        out: Tensor = self._fused(x) if self._can_be_fused(x) else self.project(self.depthwise(self.expand(x)))
         return x + self.drop(out) if self.residual else out
+
+    def _can_be_fused(self, x: Tensor) -> bool:
+        """Whether it expands, and normalises by its batch always, as in supernets; what is deployed never does."""
+        norm: Any = self.project.bn
+        return isinstance(self.expand, nn.Sequential) and norm.running_mean is None and is_quick(x)
+
+    def _fused(self, x: Tensor) -> Tensor:
+        expand: Any = self.expand
+        depthwise: Any = self.depthwise
+        project: Any = self.project  # parameters may be others for a pass: they are asked for by name
+        norms = [(part.conv.weight, part.bn.weight, part.bn.bias) for part in (expand, depthwise)]
+        out: Tensor = expand_to_project(x, depthwise.conv.stride[0], BN_EPS, *norms[0], *norms[1], project.conv.weight)
+        out = project.bn(out)
+        return out
 
 
 class Classifier(nn.Module):

@@ -152,13 +152,13 @@ class UnasSearch:
             self.task.train_weights(sample, relaxed=config.warmup_from == "relaxed")
             self._step_weights()
             return float("nan")
+        if self.task.ends:
+            self.task.train_weights(sample)  # first: it knows then what the estimator asks about the sampled networks
         self.distribution.alpha.grad = self._alpha_gradient(sample, number)
-        if config.weights_from == "choice":
+        if config.weights_from == "choice" and not self.task.ends:
             self.w_optimizer.zero_grad(set_to_none=True)  # what a relaxed pass has left there
-        if (
-            self.task.ends
-            or config.weights_from != "relaxed"
-            or not self.task_estimator.needs & {"relaxed", "unrolled"}
+        if not self.task.ends and (
+            config.weights_from != "relaxed" or not self.task_estimator.needs & {"relaxed", "unrolled"}
         ):
             self.task.train_weights(sample)
         self.alpha_optimizer.step()

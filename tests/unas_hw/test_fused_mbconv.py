@@ -1,15 +1,14 @@
-"""Blocks that are run together give what each gives alone: values, and gradients in input, weights and mixture."""
+"""A block as one function gives what its layers give: values, and gradients in input, weights and mixture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from unas_hw.ops import mixed_mbconv
-from unas_hw.ops.drop_path import set_drop_path
+from unas_hw.ops import fused_mbconv, mbconv
 from unas_hw.ops.mbconv import MBConv
 from unas_hw.spaces.chain import ChainSpace
 from unas_hw.supernet import MixedOp, Supernet, keep_no_statistics
@@ -28,14 +27,16 @@ def _mixed(width: int, stride: int, *, identity: bool) -> MixedOp:
 
 
 def _alone(mixed: MixedOp, x: Tensor, weights: Tensor) -> Tensor:
-    return torch.stack([w * candidate(x) for w, candidate in zip(weights, mixed.candidates, strict=False)]).sum(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mbconv, "is_quick", lambda x: False)
+        return torch.stack([w * candidate(x) for w, candidate in zip(weights, mixed.candidates, strict=False)]).sum(0)
 
 
 @pytest.mark.parametrize(("width", "stride", "identity"), [(8, 1, True), (8, 1, False), (12, 1, False), (12, 2, False)])
 @pytest.mark.parametrize("size", [2, 5, 8, 16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_together_is_each_alone(
+def test_fused_blocks_are_their_layers(
     width: int, stride: int, identity: bool, size: int, dtype: torch.dtype, recompute: bool
 ) -> None:
     mixed = _mixed(width, stride, identity=identity).to(dtype)
@@ -53,8 +54,8 @@ def test_together_is_each_alone(
         torch.testing.assert_close(seen, expected, atol=atol * max(scale, 1.0), rtol=rtol)
 
 
-@pytest.mark.parametrize(("most", "kept"), [(10**9, 10**9), (3 * 25 * 20, 10**9), (3 * 25 * 20, 0), (1, 0)])
-def test_pieces_and_what_is_kept_change_nothing(monkeypatch: pytest.MonkeyPatch, most: int, kept: int) -> None:
+@pytest.mark.parametrize("kept", [10**9, 0])
+def test_what_is_kept_changes_nothing(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     mixed = _mixed(8, 1, identity=True).double()
     x = torch.randn(3, 8, 5, 5, dtype=torch.float64, requires_grad=True)
     path = torch.softmax(torch.randn(7, dtype=torch.float64), 0).requires_grad_()
@@ -62,9 +63,8 @@ def test_pieces_and_what_is_kept_change_nothing(monkeypatch: pytest.MonkeyPatch,
     plain = _alone(mixed, x, path)
     wanted = torch.autograd.grad(plain.square().sum(), inputs)
     before = x.detach().clone()
-    monkeypatch.setattr(mixed_mbconv, "is_quick", lambda x: True)  # the form for CPUs in doubles, too
-    monkeypatch.setattr(mixed_mbconv, "MOST_AT_ONCE", most)
-    monkeypatch.setattr(mixed_mbconv, "KEPT", kept)
+    monkeypatch.setattr(mbconv, "is_quick", lambda x: True)  # in doubles, too
+    monkeypatch.setattr(fused_mbconv, "KEPT", kept)
     ours = mixed(x, path)
     torch.testing.assert_close(ours, plain)
     torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), inputs), wanted)
@@ -80,7 +80,7 @@ def test_layers_share_what_they_work_in_and_disturb_nobody(space: ChainSpace, mo
     other = net(torch.randn(32, 1, 8, 8), path)  # between the two passes of the first, and larger
     seen = torch.autograd.grad(ours.square().sum(), inputs)
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(other.square().sum(), inputs))
-    monkeypatch.setattr(mixed_mbconv, "is_quick", lambda x: False)
+    monkeypatch.setattr(mbconv, "is_quick", lambda x: False)
     plain = net(x, path)
     torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
     for gradient, expected in zip(seen, torch.autograd.grad(plain.square().sum(), inputs), strict=True):
@@ -101,27 +101,19 @@ def test_compiled_parts_give_the_same() -> None:
     torch.testing.assert_close(mixed(x, 1), alone, atol=1e-4, rtol=1e-3)
 
 
-def _no_expansion(block: MBConv) -> None:
-    block.expand = nn.Identity()
+def test_only_what_expands_and_normalises_by_its_batch_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("fused")
 
-
-def _running_statistics(block: MBConv) -> None:
-    norm = block.get_submodule("project.bn")
-    assert isinstance(norm, nn.BatchNorm2d)
-    norm.running_mean = torch.zeros(8)
-
-
-def _drop_path(block: MBConv) -> None:
-    set_drop_path(block, 0.5)
-
-
-@pytest.mark.parametrize("change", [_no_expansion, _running_statistics, _drop_path])
-def test_blocks_of_another_kind_are_run_alone(change: Callable[[MBConv], None]) -> None:
-    block = MBConv(8, 8, kernel=3, expand=3, stride=1)
-    keep_no_statistics(block)
-    assert mixed_mbconv.can_be_batched(block)
-    change(block)
-    assert not mixed_mbconv.can_be_batched(block)
+    monkeypatch.setattr(mbconv, "expand_to_project", refuse)
+    wide, narrow = (MBConv(8, 8, kernel=3, expand=expand, stride=1) for expand in (3, 1))
+    x = torch.randn(2, 8, 5, 5)
+    wide(x)  # it has running statistics: a network that is trained or deployed
+    keep_no_statistics(wide)
+    keep_no_statistics(narrow)
+    narrow(x)
+    with pytest.raises(AssertionError, match="fused"):
+        wide(x)
 
 
 def test_frozen_weights_get_no_gradients_that_would_be_thrown_away(
@@ -132,7 +124,7 @@ def test_frozen_weights_get_no_gradients_that_would_be_thrown_away(
 
     net: Supernet = space.supernet()
     path = torch.full((3, 7), 1 / 7, requires_grad=True)
-    monkeypatch.setattr(mixed_mbconv, "weight_gradient", refuse)
+    monkeypatch.setattr(fused_mbconv, "weight_gradient", refuse)
     with net.frozen():
         torch.autograd.grad(net(torch.randn(8, 1, 8, 8), path).square().sum(), path)
     with pytest.raises(AssertionError, match="of the weights"):
