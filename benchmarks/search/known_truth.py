@@ -185,6 +185,7 @@ def do(plan: Plan, task: Task) -> list[dict[str, Any]]:
 def searched(plan: Plan, task: Task) -> list[dict[str, Any]]:
     """By ``unas-hw search``; the warm-up once."""
     rows, epochs = [], plan.epochs[task.group]
+    last = epochs[0] * (IMAGES // UnasConfig().batch_size)  # step of the warm-up
     config = config_of(task.group, epochs)
     told = {name: value for name, value in vars(config).items() if name not in ("seed", "method")}
     warm = plan.folder / f"warm-{task.group}-{task.seed}"
@@ -207,19 +208,16 @@ def searched(plan: Plan, task: Task) -> list[dict[str, Any]]:
         if warm.exists():  # the run is begun, and goes on with what is the same for all of them
             _until(search(settings), lambda step: step.stage == "warm-up")
             shutil.copytree(warm, plan.folder / "runs" / name, dirs_exist_ok=True)
-        begin = time.process_time()
-
-        def warmed(step: Any, name: str = name, begin: float = begin) -> bool:
-            if not warm.exists() and step.stage == "warm-up" and step.epoch and step.epoch["epoch"] == epochs[0]:
-                spent = time.process_time() - begin
-                warm.mkdir()
-                for each in (CHECKPOINT, "metrics.jsonl"):
-                    shutil.copy(plan.folder / "runs" / name / each, warm)
-                (warm / "warm_s.json").write_text(json.dumps(spent))
-            return False
-
-        alone = not warm.exists()
-        found = _until(search(settings), warmed)
+        begin, alone = time.process_time(), not warm.exists()
+        if alone:
+            _until(
+                search(settings), lambda step: step.stage == "warm-up" and (step.epoch or {}).get("epoch") == epochs[0]
+            )
+            warm.mkdir()
+            for each in (CHECKPOINT, "metrics.jsonl"):
+                shutil.copy(plan.folder / "runs" / name / each, warm)
+            (warm / "warm_s.json").write_text(json.dumps(time.process_time() - begin))
+        found = _until(search(settings), lambda step: False)
         warm_s = json.loads((warm / "warm_s.json").read_text())
         spent_s = time.process_time() - begin - (warm_s if alone else 0.0)
         path = plan.model.space.indices(plan.model.space.parse(found["architecture"]))
@@ -340,11 +338,11 @@ def rank(plan: Plan, losses: Losses) -> dict[str, Any]:
 
 def correlations(score: Floats, accuracy: Floats) -> dict[str, float]:
     """Over all, in the better half, in the top tenth."""
-    found = {"spearman": float(spearmanr(score, accuracy)[0]), "tau": float(kendalltau(score, accuracy)[0])}
+    found: dict[str, Any] = {"spearman": spearmanr(score, accuracy)[0], "tau": kendalltau(score, accuracy)[0]}
     for name, quantile in (("better half", 0.5), ("top tenth", 0.9)):
         those = accuracy >= np.quantile(accuracy, quantile)
-        found[name] = float(spearmanr(score[those], accuracy[those])[0])
-    return found
+        found[name] = spearmanr(score[those], accuracy[those])[0]
+    return {name: float(value) for name, value in found.items()}
 
 
 def evolve(plan: Plan, percent: int, losses: Losses, seconds: float, rng: random.Random) -> tuple[Path_, int]:

@@ -230,3 +230,14 @@ def test_a_search_with_shared_weights_that_is_stopped_goes_on_to_the_same_end(
     assert stopped.architecture == whole.architecture
     for name in ("metrics.jsonl", "weights.safetensors"):
         assert (Path("runs") / "stopped" / name).read_bytes() == (Path("runs") / "whole" / name).read_bytes(), name
+
+
+def test_second_order_darts_teaches_no_shared_weight_by_mixtures(space: SearchSpace, net: Supernet) -> None:
+    term, batch = (
+        TaskLoss(net, gap_weight=0.0, gap="means", ends=ends_of(space)),
+        Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3),
+    )
+    term.set_batches(batch, batch)
+    sample = ArchitectureDistribution([len(each.choices) for each in space.decisions]).sample(1)
+    term.unrolled(sample)
+    assert all(weight.grad is None for weight in net.parameters())

@@ -1,7 +1,6 @@
 """An inverted residual up to its projection as one function, for blocks that normalise by their batch, on CPUs.
 
-It keeps little for the gradients and works in memory of its own: half the passes over memory, a quarter less time than
-the layers one after the other.
+It keeps little for the gradients and works in memory of its own, which saves time as well.
 
 Shape letters: N images, P positions of all images.
 """

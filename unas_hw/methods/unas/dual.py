@@ -136,7 +136,8 @@ class Solved(Dual):
         if excess(high) >= 0 or excess(low) <= 0:  # too far to go at once, or it is kept without
             self.set(high if excess(high) >= 0 else low)
         else:
-            self.set(brentq(excess, low, high, xtol=1e-9 * logit, rtol=1e-9))
+            root: Any = brentq(excess, low, high, xtol=1e-9 * logit)
+            self.set(root)
 
     def set(self, mu: float) -> None:
         """To a multiplier, with the distribution that belongs to it."""
