@@ -210,9 +210,7 @@ def searched(plan: Plan, task: Task) -> list[dict[str, Any]]:
             shutil.copytree(warm, plan.folder / "runs" / name, dirs_exist_ok=True)
         begin, alone = time.process_time(), not warm.exists()
         if alone:
-            _until(
-                search(settings), lambda step: step.stage == "warm-up" and (step.epoch or {}).get("epoch") == epochs[0]
-            )
+            _until(search(settings), lambda step: step.stage == "warm-up" and bool(step.epoch) and step.done == last)
             warm.mkdir()
             for each in (CHECKPOINT, "metrics.jsonl"):
                 shutil.copy(plan.folder / "runs" / name / each, warm)
