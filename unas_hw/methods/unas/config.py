@@ -118,8 +118,9 @@ class UnasConfig(MethodConfig):
     seed: int = 0
 
     def suited(self, settings: SearchSettings) -> UnasConfig:
-        # RADARS counts the bytes of each candidate's own weights.
-        found = self if settings.config.ends_with is None else replace(self, **SEPARATE)
+        # Nothing nests in the cells of DARTS, and RADARS counts the bytes of each candidate's own weights.
+        separate = (settings.space or "").partition("?")[0] == "darts" or settings.config.ends_with is not None
+        found = replace(self, **SEPARATE) if separate else self
         return replace(found, warmup_epochs=8, epochs=4, multiplier_rate=0.5) if settings.space == PHONES else found
 
     def before(self) -> UnasConfig:
