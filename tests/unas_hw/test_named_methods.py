@@ -32,13 +32,13 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 CONFIG = UnasConfig(**QUICK)
 TERMS = {
-    "unas": ("rebar", "train", 0.5, "both", "exact", "hinge"),
-    "darts": ("darts", "valid", 0.5, "relaxed", "expected", "hinge"),
+    "unas": ("rebar", "train", 0.0, "both", "exact", "hinge"),
+    "darts": ("darts", "valid", 0.0, "relaxed", "expected", "hinge"),
     "snas": ("gumbel", "train", 0.0, "relaxed", "expected", "hinge"),
-    "gdas": ("straight-through", "valid", 0.5, "choice", "expected", "hinge"),
-    "reinforce": ("reinforce", "valid", 0.5, "choice", "reinforce", "hinge"),
-    "proxylessnas": ("binary-gates", "valid", 0.5, "choice", "expected", "proxylessnas"),
-    "fbnet": ("gumbel", "valid", 0.5, "relaxed", "expected", "fbnet"),
+    "gdas": ("straight-through", "valid", 0.0, "choice", "expected", "hinge"),
+    "reinforce": ("reinforce", "valid", 0.0, "choice", "reinforce", "hinge"),
+    "proxylessnas": ("binary-gates", "valid", 0.0, "choice", "expected", "proxylessnas"),
+    "fbnet": ("gumbel", "valid", 0.0, "relaxed", "expected", "fbnet"),
 }
 
 

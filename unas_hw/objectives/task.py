@@ -222,7 +222,7 @@ class TaskLoss(ObjectiveTerm):
         self._taught, self._known = sample, {}
         for place in self.ranks.mine(len(paths)):
             for loss in self._network_losses(paths[place], self.batches(place, len(paths))[0], place):
-                (loss / len(paths)).backward(inputs=self._weights)
+                self._add_to_weights(torch.autograd.grad(loss, self._weights, allow_unused=True), 1 / len(paths))
 
     def _network_losses(self, path: Path, batch: Batch, place: int) -> Iterator[Tensor]:
         """Of a network; by the sandwich rule first of the largest, whose softmax teaches the smallest and this one.
@@ -246,8 +246,10 @@ class TaskLoss(ObjectiveTerm):
     def _add_to_weights(self, grads: Sequence[Tensor | None], share: float) -> None:
         for weight, grad in zip(self._weights, grads, strict=True):
             if grad is not None:
-                grad = grad if share == 1 else grad * share
-                weight.grad = grad if weight.grad is None else weight.grad + grad
+                if weight.grad is None:
+                    weight.grad = grad if share == 1 else grad * share
+                else:
+                    weight.grad.add_(grad, alpha=share)
 
 
 def _part(batch: Batch, place: int, count: int) -> Batch:

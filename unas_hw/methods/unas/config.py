@@ -208,4 +208,4 @@ def proxylessnas() -> UnasConfig:
 
 def fbnet() -> UnasConfig:
     """FBNet (Wu et al., arXiv 1812.03443)."""
-    return replace(snas(), loss_on="valid", gap_weight=0.5, budget_form="fbnet")
+    return replace(snas(), loss_on="valid", budget_form="fbnet")
