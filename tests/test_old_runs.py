@@ -99,7 +99,7 @@ def _differing(old: Any, new: Any, where: str = "", learnt: bool = False) -> Ite
 
 def _timeless(value: Any) -> Any:
     """A sentence without the times that were measured for it, and without rounding errors such as 4e-07."""
-    return re.sub(r"[\d.]+( us| ms|e-\d+)\b", "#", value) if isinstance(value, str) else value
+    return re.sub(r"[\d.]+( us| ms|e-\d+)\b|\b0$", "#", value) if isinstance(value, str) else value
 
 
 def _as_before(name: str, folder: Path) -> Result:
