@@ -20,6 +20,8 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from latency_tables.table import LatencyTable
 from unas_hw.memory import CLEAR
+from unas_hw.repair.job import searched
+from unas_hw.verify.artifact import open_run
 
 OLD = Path(__file__).parent / "data" / "runs_2026_11"
 ANSWERS: dict[str, dict[str, Any]] = {each["name"]: each for each in json.loads((OLD / "answers.json").read_text())}
@@ -151,6 +153,12 @@ def test_a_killed_search_goes_on_and_finds_what_it_would_have_found(name: str, p
     _as_before(name, folder)
     assert path.read_text().startswith(first)
     assert sorted(folder.glob("runs/*")) == before
+
+
+def test_what_a_run_learnt_with_weights_for_each_candidate_is_read_again(place: Callable[[str], Path]) -> None:
+    unas = searched(open_run(str(place("finished") / "runs" / RUNS["unas"])), budget_ms=1.0)
+    assert not unas.entangled and unas.config.multiplier == "ascent"
+    assert bool((unas.distribution.alpha != 0).any())
 
 
 SLOW = [name for name in ANSWERS if name.startswith("export") or name in ("train pruned", "spaces check")]

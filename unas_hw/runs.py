@@ -23,18 +23,10 @@ from torch import Tensor
 
 from profilers.files import explained, read_text, write_atomic
 from unas_hw.errors import RunError
+from unas_hw.settings import AS_BEFORE
 
 RUNS = Path("runs")
 _LAST = "last"
-AS_BEFORE = {
-    "supernet": "separate",
-    "w_optimizer": "adam",
-    "multiplier": "ascent",
-    "tau_falls": "exponentially",
-    "warmup_from": "choice",
-    "compared": 6,
-}
-"""What runs did that were begun before ``config.json`` had the setting."""
 
 
 @final

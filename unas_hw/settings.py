@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unas_hw.errors import ConfigurationError, MethodError
@@ -22,6 +23,17 @@ DATASETS = (
     "or a folder with one sub-folder of images a class"
 )
 """What can be given for a data set, in a line of help; docs/data.md has the forms."""
+AS_BEFORE: Mapping[str, Any] = MappingProxyType(
+    {
+        "supernet": "separate",
+        "w_optimizer": "adam",
+        "multiplier": "ascent",
+        "tau_falls": "exponentially",
+        "warmup_from": "choice",
+        "compared": 6,
+    }
+)
+"""What runs did that were begun before ``config.json`` had the setting."""
 _KEY = "setting"
 
 

@@ -58,7 +58,7 @@ from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Reach, narrowed
 from unas_hw.methods.radars.job import MEASURED, MODE, Steps, ended, free, prune_space, radars_of, within
 from unas_hw.methods.radars.search import JOURNAL, RadarsSearch
-from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.config import SEPARATE, UnasConfig
 from unas_hw.methods.unas.job import begun
 from unas_hw.progress import finish
 from unas_hw.runs import Run
@@ -89,7 +89,7 @@ def prepared_of(folder: Path, name: str, seed: int, words: argparse.Namespace, b
         budget=SHARE,
         space=SPACE,
         seed=seed,
-        ending=UnasConfig(batch_size=words.batch, gap="elementwise"),
+        ending=UnasConfig(**SEPARATE, batch_size=words.batch, gap_weight=0.5, gap="elementwise"),
         config=RadarsConfig(batch_size=words.batch),
         memory_budget=f"{bound}B" if bound else None,
     )

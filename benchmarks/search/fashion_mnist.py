@@ -45,6 +45,7 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
 from unas_hw.methods.registry import find_method
 from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.entangled import supernet_of
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.optimizer_state import under
 from unas_hw.runs import Run
@@ -176,7 +177,7 @@ def rank_correlation(plan: Plan, space: SearchSpace, seed: int, rows: list[dict[
     """
     saved = Run.open(plan.folder / "runs" / f"unas-{seed}").load_tensors(CHECKPOINT)
     assert saved is not None
-    supernet = space.supernet()
+    supernet, _ = supernet_of(space, UnasConfig())
     supernet.load_state_dict(under(saved[0], "supernet"))
     supernet.eval()
     valid = load_dataset(str(plan.images), seed=seed).valid

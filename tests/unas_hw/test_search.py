@@ -118,6 +118,15 @@ def test_the_network_that_ships_is_predicted_and_measured_on_the_tables_device(
     assert again.median_ms == pytest.approx(result["measured_ms"], rel=0.03)
 
 
+def test_a_search_ends_at_the_latency_that_it_may_ship(whole: Path) -> None:
+    run = Run.open(whole / "runs" / "one")
+    result = run.read_json("result.json")
+    assert run.read_json("target.json")["target_ms"] < result["budget_ms"]  # as when it began, with the same headroom
+    assert result["target_ms"] == pytest.approx(run.read_json("target.json")["target_ms"])
+    assert result["expected_ms"] == pytest.approx(result["target_ms"], rel=1e-5)
+    assert 0.9 * result["target_ms"] <= result["mode_ms"] <= result["target_ms"] * (1 + 1e-9)
+
+
 def test_a_finished_search_is_not_made_again(settings: SearchSettings, rule: TimingRule) -> None:
     first = finish(search(settings, rule))
     steps = _until(settings, rule, lambda step: "is finished" in step.note)

@@ -320,3 +320,30 @@ def test_the_warm_up_trains_networks_or_their_relaxations(
     learnt = [not torch.equal(*pair) for pair in zip(before, search.supernet.parameters(), strict=True)]
     assert all(learnt) if warmup_from == "relaxed" else any(learnt)
     assert bool((search.distribution.alpha == 0).all())
+
+
+def test_weights_are_trained_as_suits_the_space_and_the_method() -> None:
+    def told(**words: Any) -> tuple[str, str, int]:
+        settings = settings_of(budget="50%", **words)
+        config = settings.supernet
+        assert isinstance(config, UnasConfig)
+        return config.supernet, config.w_optimizer, config.warmup_epochs
+
+    assert told() == ("auto", "sgd", 10)
+    assert told(space="mbconv-mobile") == ("auto", "sgd", 8)
+    assert told(space="darts?width=8") == told(method="fbnet") == ("separate", "adam", 20)
+    assert told(method="radars", memory_budget="2GB") == ("separate", "adam", 20)
+    assert told(space="darts", unas={"w_optimizer": "sgd"}) == ("separate", "sgd", 20)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)])
+def test_the_weights_optimiser_is_the_one_that_was_asked_for(begin: Begin, name: Any, kind: type) -> None:
+    assert type(begin("one", replace(CONFIG, w_optimizer=name)).w_optimizer) is kind
+
+
+def test_measurements_alone_solve_nothing_and_are_refused_before_a_run_is_begun() -> None:
+    with pytest.raises(MethodError, match="'reinforce' estimates without it") as caught:
+        settings_of(budget="50%", run="one", unas={"latency_estimator": "reinforce"})
+    assert "unas.multiplier=ascent" in caught.value.mend
+    assert settings_of(budget="50%", unas={"latency_estimator": "reinforce", "multiplier": "ascent"})
+    assert not (RUNS / "one").exists()

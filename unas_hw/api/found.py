@@ -23,7 +23,7 @@ from unas_hw.jobs.export import ExportSettings
 from unas_hw.jobs.export import export as exported
 from unas_hw.jobs.train import Elsewhere, plays, retrain
 from unas_hw.jobs.verify import verify as verified
-from unas_hw.meter import Meter, Reading
+from unas_hw.meter import FINAL, Meter, Reading
 from unas_hw.methods.monas.job import CHILDREN, FRONT
 from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
 from unas_hw.network import load_network
@@ -158,7 +158,7 @@ def _readings(run: Run) -> list[dict[str, Any]]:
     """What was measured at the end of a run that knows no losses: of one that pruned."""
     found = []
     for line in run.lines(Meter.JOURNAL):
-        if line["label"] == "final":
+        if line["label"] == FINAL:
             reading = Reading(**{name: line[name] for name in Reading.__dataclass_fields__})
             found.append({"architecture": line["architecture"], "latency_ms": reading.judged_ms})
     return found

@@ -23,6 +23,7 @@ from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of
 from unas_hw.search.run_folder import CHECKPOINT, SUBSPACE
 from unas_hw.search.selection import Path, best_of
+from unas_hw.settings import AS_BEFORE
 from unas_hw.space import Architecture
 from unas_hw.spaces import SUBSET, find_space
 from unas_hw.spaces.subspace import Subspace
@@ -314,8 +315,8 @@ def searched(context: Context, budget_ms: float) -> UnasSearch:
         kept, same = context.run.read_json(SUBSPACE)["kept"], priced is space
         space = Subspace(space, kept)
         priced = space if same else Subspace(priced, kept)
-    told = {each.name: config[each.name] for each in fields(UnasConfig) if each.name in config}
-    unas_config = UnasConfig(**told)
+    names = {each.name for each in fields(UnasConfig)} & (config.keys() | AS_BEFORE.keys())
+    unas_config = UnasConfig(**{name: context.run.told(name) for name in names})
     model = LatencyModel(priced, context.table, config["percentile"])
     limits = constraints_of(config.get("limits", {}), space, context.table)
     unas = UnasSearch(space, model, TableMeter(model), context.data, budget_ms, unas_config, context.run, limits)

@@ -12,10 +12,10 @@ from latency_tables import storage
 from latency_tables.errors import TableError
 from latency_tables.table import LatencyTable
 from unas_hw.budget import Budget
-from unas_hw.runs import AS_BEFORE, RUNS, Run
+from unas_hw.runs import RUNS, Run
 from unas_hw.search.published import Proxy, shapes
 from unas_hw.search.settings import SearchSettings, as_told
-from unas_hw.settings import settings_in
+from unas_hw.settings import AS_BEFORE, settings_in
 from unas_hw.tasks import is_task
 from unas_hw.training import Hardware
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from profilers.timing import TimingRule
 from unas_hw.distribution import ArchitectureDistribution
 from unas_hw.latency_model import LatencyModel
-from unas_hw.meter import ANCHOR_MOVE, NetworkMeter, Reading
+from unas_hw.meter import ANCHOR_MOVE, FINAL, NetworkMeter, Reading
 
 CANDIDATES = 6
 LOOKED_AT = 400
@@ -112,7 +112,7 @@ def select(
         if not paths:
             break
         architectures = [model.space.architecture(path) for path in paths]
-        readings = meter.measure(architectures, label="final", rule=rule)
+        readings = meter.measure(architectures, label=FINAL, rule=rule)
         selection.readings.update(zip(paths, readings, strict=True))
         selection.losses.update((path, float(losses(path).mean())) for path in paths)
         within = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
@@ -153,7 +153,7 @@ def select_first(
         paths = [path for path in dict.fromkeys(paths) if path not in selection.readings]
         if not paths:
             break
-        readings = meter.measure([model.space.architecture(path) for path in paths], label="final", rule=rule)
+        readings = meter.measure([model.space.architecture(path) for path in paths], label=FINAL, rule=rule)
         selection.readings.update(zip(paths, readings, strict=True))
         selection.best = next((path for path in paths if selection.readings[path].upper_ms <= budget_ms), None)
         if selection.best is not None:

@@ -10,7 +10,7 @@ from latency_tables.coverage import profiler_of
 from profilers.timing import TimingRule
 from profilers.units import format_ms
 from unas_hw.budget import format_limit
-from unas_hw.meter import Meter, Reading, enough_for
+from unas_hw.meter import FINAL, Meter, Reading, enough_for
 from unas_hw.methods.pruning.limits import LATENCY, Whole
 from unas_hw.methods.pruning.masks import Masks, Widths, smallest
 from unas_hw.methods.pruning.search import USED, discretise
@@ -102,7 +102,7 @@ def select(whole: Whole, theta: Masks, rule: TimingRule, run: Run) -> Job[tuple[
 
 def _measured(whole: Whole, masks: Masks, meter: Meter, rule: TimingRule) -> Found:
     architecture, widths = architecture_of(whole.space, masks), Widths.of(whole.prunable, masks)
-    (reading,) = meter.measure([architecture], label="final", rule=rule)
+    (reading,) = meter.measure([architecture], label=FINAL, rule=rule)
     return Found(
         architecture=architecture,
         masks=masks,

@@ -90,8 +90,7 @@ class LatencyBranch:
         (found_GK,) = torch.autograd.grad(loss, self.distribution.alpha, retain_graph=True)
         found_GK = found_GK + (factor - 1) * task_GK
         for dual in self.duals:
-            if isinstance(dual, Solved):
-                found_GK = found_GK + dual.along_budget(task_GK + found_GK)
+            found_GK = found_GK + dual.along_budget(task_GK + found_GK)
         return found_GK
 
     def _loss(self, sample: ArchSample, number: int, cost: float) -> tuple[float, Tensor]:
@@ -129,5 +128,4 @@ class LatencyBranch:
     def restore(self) -> None:
         """The distribution that belongs to alpha and the multipliers, after a checkpoint was read."""
         for dual in self.duals:
-            if isinstance(dual, Solved):
-                dual.set(dual.multiplier.value)
+            dual.restore()

@@ -8,11 +8,12 @@ from unas_hw.distributed import Ranks
 from unas_hw.errors import MethodError
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.objectives.forms import FORMS, HINGE, MICROSECOND, has_logarithm
+from unas_hw.objectives.forms import FORMS, MICROSECOND, has_logarithm
 
 
 def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: float, ranks: Ranks) -> None:
     """Raises ``MethodError`` if the form of the latency, the images or the processes do not go with the settings."""
+    config.check()
     count, form = config.architectures, config.budget_form
     if form not in FORMS:
         raise MethodError(f"no form of the latency is called {form!r}", mend=f"choose one of {', '.join(FORMS)}")
@@ -21,11 +22,6 @@ def check(config: UnasConfig, model: LatencyModel, data: Dataset, budget_ms: flo
         raise MethodError(
             f"the form {form!r} takes logarithms of times, which have no meaning at {format_ms(shortest_ms)}",
             mend="use --budget-form hinge, or --budget-form mnasnet",
-        )
-    if config.multiplier == "solved" and form == HINGE and config.latency_estimator not in ("exact", "expected"):
-        raise MethodError(
-            f"the latency is estimated by {config.latency_estimator!r}, and mu is solved over the table's expectation",
-            mend="add --set unas.multiplier=ascent, or leave out unas.latency_estimator",
         )
     if config.batch_size < count or len(data.valid) < count:
         raise MethodError(

@@ -22,8 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from unas_hw.errors import MethodError
 from unas_hw.search.method import MethodConfig
-from unas_hw.settings import COMMON, setting
+from unas_hw.settings import AS_BEFORE, COMMON, setting
 
 if TYPE_CHECKING:
     from unas_hw.search.settings import SearchSettings
@@ -123,15 +124,18 @@ class UnasConfig(MethodConfig):
         found = replace(self, **SEPARATE) if separate else self
         return replace(found, warmup_epochs=8, epochs=4, multiplier_rate=0.5) if settings.space == PHONES else found
 
+    def check(self) -> None:
+        super().check()
+        measured = self.latency_estimator not in ("exact", "expected")
+        if self.multiplier == "solved" and self.budget_form == "hinge" and measured:
+            raise MethodError(
+                f"mu is solved over the table's expectation, and {self.latency_estimator!r} estimates without it",
+                mend="add --set unas.multiplier=ascent, or leave out unas.latency_estimator",
+            )
+
     def before(self) -> UnasConfig:
         now = {"unas": UnasConfig, "darts": darts, "gdas": gdas, "snas": snas}.get(self.method, UnasConfig)()
-        then: dict[str, Any] = {
-            **SEPARATE,
-            "multiplier": "ascent",
-            "tau_falls": "exponentially",
-            "warmup_from": "choice",
-            "compared": 6,
-        }
+        then: dict[str, Any] = {**SEPARATE, **AS_BEFORE}
         if self.method == "gdas":
             then |= {"tau": 0.4, "tau_end": None}
         if self.method != "snas":

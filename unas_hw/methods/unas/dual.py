@@ -51,6 +51,14 @@ class Dual(ABC):
         """What the most probable network needs."""
         return self.constraint.resource.value(self.distribution.mode())
 
+    def along_budget(self, gradient_GK: Tensor) -> Tensor:
+        """What is to be added to the task's gradient in alpha beside that of ``loss``."""
+        return torch.zeros_like(gradient_GK)
+
+    @abstractmethod
+    def restore(self) -> None:
+        """The distribution that belongs to the multiplier, after a checkpoint was read."""
+
     @property
     def seen_beside(self) -> float:
         """What measured networks need beside what the table says, in the unit of the resource."""
@@ -76,6 +84,9 @@ class Ascent(Dual):
 
     def step(self) -> None:
         self.multiplier.step(max(self.expected(), self.of_mode), self.constraint.limit)
+
+    def restore(self) -> None:
+        """It is in the loss only."""
 
 
 @final
@@ -138,6 +149,9 @@ class Solved(Dual):
         else:
             root: Any = brentq(excess, low, high, xtol=1e-9 * logit)
             self.set(root)
+
+    def restore(self) -> None:
+        self.set(self.multiplier.value)
 
     def set(self, mu: float) -> None:
         """To a multiplier, with the distribution that belongs to it."""

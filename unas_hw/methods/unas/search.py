@@ -154,13 +154,13 @@ class UnasSearch:
             return float("nan")
         if self.task.ends:
             self.task.train_weights(sample)  # first: it knows then what the estimator asks about the sampled networks
-        self.distribution.alpha.grad = self._alpha_gradient(sample, number)
-        if config.weights_from == "choice" and not self.task.ends:
-            self.w_optimizer.zero_grad(set_to_none=True)  # what a relaxed pass has left there
-        if not self.task.ends and (
-            config.weights_from != "relaxed" or not self.task_estimator.needs & {"relaxed", "unrolled"}
-        ):
-            self.task.train_weights(sample)
+            self.distribution.alpha.grad = self._alpha_gradient(sample, number)
+        else:
+            self.distribution.alpha.grad = self._alpha_gradient(sample, number)
+            if config.weights_from == "choice":
+                self.w_optimizer.zero_grad(set_to_none=True)  # what a relaxed pass has left there
+            if config.weights_from != "relaxed" or not self.task_estimator.needs & {"relaxed", "unrolled"}:
+                self.task.train_weights(sample)
         self.alpha_optimizer.step()
         self._step_weights()
         self.latency.step_multipliers()
