@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,16 @@ PROGRAM = [sys.executable, "-c", "from cli.main import main; main(prog_name='una
 def environment(folder: Path) -> dict[str, str]:
     """Tables in the folder; the code of this checkout."""
     return os.environ | {"UNAS_HW_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def working_folder(named: Path | None) -> Iterator[Path]:
+    """Where a benchmark goes on, or one for this time only; what runs in it has one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (named or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
 
 
 def unas_hw(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> Any:

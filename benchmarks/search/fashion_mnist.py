@@ -20,9 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import resource
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -36,7 +34,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.commands import unas_hw
+from benchmarks.commands import unas_hw, working_folder
 from benchmarks.report import keep
 from latency_tables.table import LatencyTable
 from unas_hw.data import Dataset, idx, in_order, load_dataset
@@ -242,11 +240,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--name", default="search_fashion_mnist", help="of the file under results/")
     words = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder: Path = (words.folder or Path(temporary)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+    with working_folder(words.folder) as folder:
         images = folder / "images.npz"
         if not images.exists():
             subset(words.data, images, words.images)
