@@ -108,6 +108,12 @@ class MixedOp(nn.Module):
             self._nests |= {place: (nest, number) for number, place in enumerate(group)}
         return len(self._nests)
 
+    @property
+    def nested(self) -> list[list[int]]:
+        """Places of candidates that share weights."""
+        nests = dict.fromkeys(nest for nest, _ in self._nests.values())
+        return [[place for place, (own, _) in self._nests.items() if own is nest] for nest in nests]
+
     def alone(self, place: int) -> nn.Module:
         """A candidate with the weights that it has here; one that shares them as a copy."""
         nest, number = self._nests.get(place, (None, 0))

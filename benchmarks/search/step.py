@@ -89,7 +89,7 @@ def own_steps(space: ChainSpace, words: argparse.Namespace, variant: Variant) ->
     distribution = ArchitectureDistribution([len(decision.choices) for decision in space.decisions], softening=0.08)
     w_optimizer = torch.optim.Adam(supernet.parameters(), 3e-4, weight_decay=3e-4, fused=True)
     alpha_optimizer = torch.optim.Adam(distribution.parameters(), 1e-3, weight_decay=1e-6)
-    ends = ends_of(space) if variant.entangled else None
+    ends = ends_of(space, supernet) if variant.entangled else None
     task = TaskLoss(supernet, gap_weight=variant.gap_weight, gap="means", ends=ends)
     task.set_batches(batch(words, 1), batch(words, 2))
     estimator, generator = find_estimator("rebar", task), torch.Generator().manual_seed(0)

@@ -124,7 +124,7 @@ def test_candidates_that_are_left_out_have_no_part_in_the_mean_whatever_their_si
 
 
 def test_the_drawn_network_runs_once_a_step(space: SearchSpace, net: Supernet) -> None:
-    ends, batch = ends_of(space), Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
+    ends, batch = ends_of(space, net), Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
     term, passes = TaskLoss(net, gap_weight=0.0, gap="means", ends=ends), []
     term.set_batches(batch, batch)
     distribution = ArchitectureDistribution([len(each.choices) for each in space.decisions])
@@ -182,7 +182,7 @@ def test_the_estimate_over_shared_weights_is_unbiased() -> None:
 
 
 def test_the_largest_network_teaches_the_smallest_and_the_one_that_is_drawn(space: SearchSpace, net: Supernet) -> None:
-    largest, smallest = ends_of(space)
+    largest, smallest = ends_of(space, net)
     batch = Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
     sample = ArchitectureDistribution([len(each.choices) for each in space.decisions]).sample(
         1, generator=torch.Generator().manual_seed(0)
@@ -205,6 +205,20 @@ def test_the_largest_network_teaches_the_smallest_and_the_one_that_is_drawn(spac
         weight.grad is old or (old is not None and weight.grad is not None and torch.equal(weight.grad, old))
         for weight, old in zip(net.parameters(), before, strict=True)
     ), "mixtures teach no weight"
+
+
+@pytest.mark.parametrize(("name", "most", "fewest"), [
+    ("nas_bench_201?cells=1", {"nor_conv_3x3"}, {"nor_conv_1x1"}),
+    ("mbconv-small", {"k7e3", "k7e6"}, {"k3e3"}),
+])  # fmt: skip
+def test_what_is_taught_at_every_step_shares_weights(name: str, most: set[str], fewest: set[str]) -> None:
+    """A network of skips alone is small too, but what it learns is for itself: it would look better than it is."""
+    space = find_space(name, image_shape=(3, 16, 16), classes=4)
+    heaviest, lightest = (
+        set(space.architecture(each).choices) for each in ends_of(space, supernet_of(space, ENTANGLED)[0])
+    )
+    assert heaviest <= most
+    assert lightest == fewest
 
 
 def test_where_nothing_nests_it_is_refused() -> None:
@@ -234,7 +248,7 @@ def test_a_search_with_shared_weights_that_is_stopped_goes_on_to_the_same_end(
 
 def test_second_order_darts_teaches_no_shared_weight_by_mixtures(space: SearchSpace, net: Supernet) -> None:
     term, batch = (
-        TaskLoss(net, gap_weight=0.0, gap="means", ends=ends_of(space)),
+        TaskLoss(net, gap_weight=0.0, gap="means", ends=ends_of(space, net)),
         Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3),
     )
     term.set_batches(batch, batch)

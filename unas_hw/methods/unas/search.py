@@ -118,7 +118,7 @@ class UnasSearch:
             duplicates=getattr(space, "duplicate_edges", None),
             duplicates_weight=config.duplicates_weight,
             before_pass=self._seed_pass,
-            ends=ends_of(space) if self.entangled else None,
+            ends=ends_of(space, supernet) if self.entangled else None,
             ranks=ranks,
         )
         self.task_estimator = find_estimator(
