@@ -31,6 +31,7 @@ AS_BEFORE: Mapping[str, Any] = MappingProxyType(
         "tau_falls": "exponentially",
         "warmup_from": "choice",
         "compared": 6,
+        "ranked_by": "loss",
     }
 )
 """What runs did that were begun before ``config.json`` had the setting."""

@@ -50,7 +50,7 @@ def measure(kind: Literal["separate", "entangled"], gap_weight: float, samples: 
     space, data = chain(), load_dataset("digits")
     torch.manual_seed(0)
     supernet, entangled = supernet_of(space, UnasConfig(supernet=kind))
-    ends = ends_of(space) if entangled else None
+    ends = ends_of(space, supernet) if entangled else None
     task = TaskLoss(supernet, gap_weight=gap_weight, gap="means", ends=ends)
     choices = [len(decision.choices) for decision in space.decisions]
     distribution, generator = ArchitectureDistribution(choices), torch.Generator().manual_seed(0)

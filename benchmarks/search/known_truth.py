@@ -104,7 +104,7 @@ def summary(rows: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]
             name: fmean(row[score][name] for row in ranked.values())
             for name in ("spearman", "tau", "better half", "top tenth")
         }
-        for score in ("loss", "macs", "params", "ranks summed")
+        for score in ("loss", "macs", "params", "evidence")
         if ranked
     }
     return {**facts, "groups": groups, "ranks": ranks, "rows": rows}

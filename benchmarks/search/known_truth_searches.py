@@ -36,6 +36,7 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import Run
+from unas_hw.search.evidence import Evidence
 from unas_hw.search.run_folder import CHECKPOINT
 from unas_hw.spaces import find_space
 
@@ -283,7 +284,7 @@ def evolved(plan: Plan, task: Task) -> list[dict[str, Any]]:
 
 
 def rank(plan: Plan, losses: Losses) -> dict[str, Any]:
-    """Correlations of the shared loss with the true accuracies, and of MACs and parameters, over random networks."""
+    """Correlations of scores with the true accuracies, over random networks: of what the search ranks by, and alone."""
     rows = plan.networks.sample(PROBED, random_state=PROBED_SEED)
     if plan.space == "macro":  # in the order of the published file, whose rows a seed then names
         order = pd.DataFrame({"path": list(plan.accuracies)}).sample(PROBED, random_state=PROBED_SEED)
@@ -294,8 +295,11 @@ def rank(plan: Plan, losses: Losses) -> dict[str, Any]:
         "macs": rows["macs"].to_numpy(),
         "params": rows["params"].to_numpy(),
     }
-    total = pd.DataFrame(scores).rank().sum(axis=1).to_numpy()
-    return {name: correlations(score, accuracy) for name, score in {**scores, "ranks summed": total}.items()}
+    unas = losses.unas
+    evidence = Evidence(unas.space, lambda path: torch.tensor(losses(path)[0]), unas.data, unas.config.seed)
+    place = {path: number for number, path in enumerate(evidence.order(rows["path"].tolist()))}
+    scores["evidence"] = np.array([-place[path] for path in rows["path"]])
+    return {name: correlations(score, accuracy) for name, score in scores.items()}
 
 
 def correlations(score: Floats, accuracy: Floats) -> dict[str, float]:

@@ -112,6 +112,31 @@ def test_of_many_networks_those_of_the_lowest_losses_are_measured(
     assert _loss(found.best) == min(map(_loss, asked)) <= _loss(few.best)
 
 
+def test_an_order_says_which_are_measured_and_which_of_them_is_kept(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, rule: TimingRule
+) -> None:
+    seen: list[Path] = []
+    budget_ms = _budget(model, 0.6)
+
+    def order(paths: Sequence[Path]) -> list[Path]:
+        seen.extend(paths)
+        return sorted(paths, key=_loss, reverse=True)
+
+    def judged_ms(path: Path) -> float:
+        return 2 * budget_ms if path == max(seen, key=_loss) else model.latency_ms(path)  # the first does not keep the budget
+
+    meter = FakeMeter(space, judged_ms)
+    found = list(
+        select(distribution, model, cast(Meter, meter), budget_ms, _losses, rule, compared=20, order=order)
+    )[-1]
+    (measured,) = meter.rounds
+    first, second, *_ = ordered = sorted({*seen}, key=_loss, reverse=True)
+    assert len(ordered) > CANDIDATES
+    assert set(ordered[:CANDIDATES]) <= set(measured)
+    assert found.best == second
+    assert first in measured
+
+
 @pytest.mark.parametrize(("worse", "by_chance"), [(0.01, True), (0.2, False)])
 def test_a_difference_of_less_than_a_standard_error_does_not_outweigh_an_unused_budget(
     space: ChainSpace,

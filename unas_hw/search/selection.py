@@ -29,6 +29,8 @@ BAND = 0.96
 """Candidates are predicted to use at least this share of what they may: an unused budget is unused accuracy."""
 
 Path = tuple[int, ...]
+Order = Callable[[Sequence[Path]], list[Path]]
+"""Puts networks in order, the best first."""
 
 
 @final
@@ -74,11 +76,12 @@ def select(
     headroom: float = ANCHOR_MOVE,
     fits: Callable[[Path], bool] | None = None,
     compared: int = CANDIDATES,
+    order: Order | None = None,
 ) -> Iterator[Selection]:
     """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
-    Candidates, all of them usable, are the mode, if it fits too, and of the most probable networks those of the lowest
-    losses. They are predicted to lie between ``BAND`` and all of the budget less a headroom: a later measurement is
+    Candidates, all of them usable, are the mode, if it fits too, and of the most probable networks the first in an
+    order. They are predicted to lie between ``BAND`` and all of the budget less a headroom: a later measurement is
     judged as it is while the anchors move by less than that. Where predictions turn out too low, they are corrected by
     what was measured and the next round aims lower. Without a headroom predictions are the verdict, and the mode too
     has to lie in that band.
@@ -92,7 +95,9 @@ def select(
         rule: How long to measure.
         headroom: Share of the budget that is left for later measurements.
         fits: Whether a network keeps all other budgets; None where there are none.
-        compared: The most probable networks of which those of the lowest losses are measured.
+        compared: The most probable networks of which the first are measured.
+        order: Puts networks in order, the best first, of which the first that uses the budget is kept. By default the
+            lowest losses are measured, and ``best_of`` says which one is kept.
     """
     losses = cache(losses)
     log_probs = [probs.detach().log() for probs in distribution.probs()]
@@ -102,7 +107,8 @@ def select(
         top_ms = budget_ms / correction
         neighbours = probable(model, log_probs, top_ms, headroom, fits, compared)
         if compared > CANDIDATES:
-            neighbours = sorted(neighbours, key=lambda path: float(losses(path).mean()))[:CANDIDATES]
+            by_loss = sorted(neighbours, key=lambda path: float(losses(path).mean()))
+            neighbours = (order(neighbours) if order else by_loss)[:CANDIDATES]
         least_ms = 0.0 if headroom else BAND * top_ms
         most_ms = top_ms * (1 - headroom)
         mode_may_fit = model.space.is_usable(mode) and least_ms <= model.latency_ms(mode) <= most_ms
@@ -117,7 +123,12 @@ def select(
         selection.losses.update((path, float(losses(path).mean())) for path in paths)
         within = [path for path, reading in selection.readings.items() if reading.upper_ms <= budget_ms]
         fitting = [path for path in within if fits is None or fits(path)]
-        selection.best = best_of(fitting, losses, model) if fitting else None
+        if not fitting:
+            selection.best = None
+        elif order:
+            selection.best = order(_using(fitting, model))[0]
+        else:
+            selection.best = best_of(fitting, losses, model)
         if not set(fitting).isdisjoint(neighbours):  # a mode that fits with room to spare leaves the budget unused
             break
         ratios = [reading.judged_ms / model.latency_ms(path) for path, reading in selection.readings.items()]
@@ -182,9 +193,13 @@ def best_of(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: Late
         worse = loss[path] - loss[lowest]
         return path == lowest or bool(worse.mean() <= CHANCE * worse.std() / len(worse) ** 0.5)
 
-    good = list(filter(as_good, paths))
-    least_ms = BAND * max(map(model.latency_ms, good))
-    return min((path for path in good if model.latency_ms(path) >= least_ms), key=mean)
+    return min(_using(list(filter(as_good, paths)), model), key=mean)
+
+
+def _using(paths: Sequence[Path], model: LatencyModel) -> list[Path]:
+    """Those that use about as much of the budget as the slowest."""
+    least_ms = BAND * max(map(model.latency_ms, paths))
+    return [path for path in paths if model.latency_ms(path) >= least_ms]
 
 
 def probable(

@@ -105,9 +105,14 @@ class UnasConfig(MethodConfig):
     multiplier_rate: float = setting(0.2, "Step of the dual ascent, for each unit of relative violation.")
     compared: int = setting(
         48,
-        "Networks whose losses on the validation images are compared at the end, the most probable ones within the "
-        "budget; the best six of them are measured.",
+        "Networks that are compared at the end, the most probable ones within the budget; the best six of them are "
+        "measured.",
         low=1,
+    )
+    ranked_by: Literal["evidence", "loss"] = setting(
+        "evidence",
+        "What they are compared by: the loss with shared weights, or evidence: its rank with those of "
+        "multiply-accumulates and NASWOT.",
     )
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0

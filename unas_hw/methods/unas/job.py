@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from typing import Any
-
-from torch import Tensor
 
 from profilers.units import format_ms
 from unas_hw.distributed import ALONE
@@ -21,9 +18,10 @@ from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.methods.unas.settled import settle
 from unas_hw.objectives.forms import departure
 from unas_hw.progress import Job, Step
+from unas_hw.search.evidence import Evidence
 from unas_hw.search.prepared import Prepared, meter_of, reported
 from unas_hw.search.result import finish
-from unas_hw.search.selection import CANDIDATES, Path, probable, select
+from unas_hw.search.selection import CANDIDATES, probable, select
 from unas_hw.search.settings import SearchSettings
 
 TARGET = "target.json"
@@ -86,7 +84,9 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
             peak_bytes = peak.bytes() if peak else None
         headroom = prepared.headroom(meter)
         settle(unas, budget.in_ms * (1 - headroom), prepared.fits)
-        losses = yield from _compared(unas, prepared, headroom)
+        losses = cache(unas.valid_losses)
+        evidence = Evidence(prepared.space, losses, prepared.data, settings.seed)
+        yield from _compare(evidence, unas, prepared, headroom)
         rounds = select(
             unas.distribution,
             model,
@@ -97,6 +97,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
             headroom,
             prepared.fits if prepared.constraints else None,
             unas.config.compared,
+            evidence.order if unas.config.ranked_by == "evidence" else None,
         )
         selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest
@@ -118,16 +119,15 @@ def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
     return float(prepared.run.read_json(TARGET)["target_ms"])
 
 
-def _compared(unas: UnasSearch, prepared: Prepared, headroom: float) -> Job[Callable[[Path], Tensor]]:
-    """The validation losses of networks; those of the candidates are known."""
-    losses, count = cache(unas.valid_losses), unas.config.compared
+def _compare(evidence: Evidence, unas: UnasSearch, prepared: Prepared, headroom: float) -> Job[None]:
+    """Looks at the networks that ``select`` compares first."""
+    count, fits = unas.config.compared, prepared.fits if prepared.constraints else None
     log_probs = [probs.detach().log() for probs in unas.distribution.probs()]
-    fits = prepared.fits if prepared.constraints else None
     paths = probable(prepared.model, log_probs, prepared.budget.in_ms, headroom, fits, count)
+    look = evidence.look if unas.config.ranked_by == "evidence" else evidence.losses
     for number, path in enumerate(paths if count > CANDIDATES else (), 1):
-        losses(path)
+        look(path)
         yield Step("compare candidates", number, len(paths))
-    return losses
 
 
 def steps(unas: UnasSearch) -> Job[None]:

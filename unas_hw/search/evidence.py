@@ -1,0 +1,60 @@
+"""Evidence of how good networks are before any of them is trained on its own: ranks by several scores, summed.
+
+One score alone misleads, each in another way: the loss with shared weights where skips and poolings compete with
+convolutions, multiply-accumulates where arithmetic is spent in the wrong place. What the loss has seen of the task
+counts as much as the others together, which have seen none of it: multiply-accumulates, and NASWOT (Mellor et al.,
+arXiv 2006.04647) on training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from unas_hw.data import Dataset
+from unas_hw.resources import Macs
+from unas_hw.space import SearchSpace
+from unas_hw.zero_cost.proxies import Batch, fresh_network, naswot
+
+Path = tuple[int, ...]
+IMAGES = 64
+"""On which rectifiers are compared."""
+WEIGHTS = (2, 1, 1)
+"""Of the loss, multiply-accumulates and NASWOT."""
+
+
+@final
+class Evidence:
+    """Of networks of one search; each is looked at once.
+
+    Args:
+        space: Whose networks.
+        losses: ``(N,)`` validation losses of a network with the shared weights.
+        data: NASWOT looks at the first of its training images.
+        seed: Of the initial weights that NASWOT looks at.
+    """
+
+    def __init__(self, space: SearchSpace, losses: Callable[[Path], Tensor], data: Dataset, seed: int) -> None:
+        self.space, self.losses, self.seed = space, losses, seed
+        first = data.train.first(IMAGES)
+        self._images, self._macs = Batch(first.x, first.y, seed), Macs(space)
+        self._known: dict[Path, tuple[float, float, float]] = {}
+
+    def look(self, path: Path) -> None:
+        """Scores a network, unless it is known."""
+        if path not in self._known:
+            network = fresh_network(self.space, self.space.architecture(path), self.seed)
+            macs = float(self._macs.values(np.array([path]))[0])
+            self._known[path] = -float(self.losses(path).mean()), macs, naswot(network, self._images)
+
+    def order(self, paths: Sequence[Path]) -> list[Path]:
+        """The best first; ranks are those among all networks that were looked at, these too."""
+        for path in paths:
+            self.look(path)
+        ranks = pd.DataFrame([*self._known.values()]).rank(na_option="top")  # what is no number is the worst
+        worth = dict(zip(self._known, ranks.to_numpy() @ np.array(WEIGHTS), strict=True))
+        return sorted(paths, key=lambda path: (-worth[path], path))
