@@ -22,7 +22,7 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.entangled import ends_of, supernet_of
 from unas_hw.nesting import Nest, groups
 from unas_hw.network import inherit
-from unas_hw.objectives import TaskLoss
+from unas_hw.objectives import TaskLoss, task
 from unas_hw.ops.mbconv import MBConv
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
@@ -123,7 +123,10 @@ def test_candidates_that_are_left_out_have_no_part_in_the_mean_whatever_their_si
     torch.testing.assert_close(some, nest.mixed(x, weights.unbind()), atol=1e-5, rtol=1e-4)
 
 
-def test_the_drawn_network_runs_once_a_step(space: SearchSpace, net: Supernet) -> None:
+def test_the_drawn_network_runs_once_a_step(
+    space: SearchSpace, net: Supernet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "SMALLEST", 1)
     ends, batch = ends_of(space, net), Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
     term, passes = TaskLoss(net, gap_weight=0.0, gap="means", ends=ends), []
     term.set_batches(batch, batch)
@@ -181,7 +184,11 @@ def test_the_estimate_over_shared_weights_is_unbiased() -> None:
     assert float(error.max()) < 0.1 * float(wanted.abs().max()), "it could tell a bias"
 
 
-def test_the_largest_network_teaches_the_smallest_and_the_one_that_is_drawn(space: SearchSpace, net: Supernet) -> None:
+@pytest.mark.parametrize("chance", [0, 1])
+def test_the_largest_network_teaches_the_smallest_and_the_one_that_is_drawn(
+    space: SearchSpace, net: Supernet, chance: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "SMALLEST", chance)
     largest, smallest = ends_of(space, net)
     batch = Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
     sample = ArchitectureDistribution([len(each.choices) for each in space.decisions]).sample(
@@ -193,8 +200,9 @@ def test_the_largest_network_teaches_the_smallest_and_the_one_that_is_drawn(spac
     seen = [weight.grad for weight in net.parameters()]
     logits = net(batch.x, largest)
     taught = logits.detach().softmax(1)
-    students = [-(taught * net(batch.x, path).log_softmax(1)).sum(1).mean() for path in (smallest, sample.paths()[0])]
-    loss = cross_entropy(logits, batch.y) + students[0] + students[1]
+    taught_too = [*[smallest] * chance, sample.paths()[0]]
+    students = [-(taught * net(batch.x, path).log_softmax(1)).sum(1).mean() for path in taught_too]
+    loss = cross_entropy(logits, batch.y) + sum(students)
     for one, other in zip(seen, torch.autograd.grad(loss, list(net.parameters()), allow_unused=True), strict=True):
         assert (one is None) == (other is None)
         if one is not None and other is not None:

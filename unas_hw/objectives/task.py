@@ -20,6 +20,8 @@ Gap = Literal["means", "elementwise"]
 LossOn = Literal["train", "valid"]
 PERTURBATION = 0.01
 """Norm of the change of the weights by which second-order DARTS takes a finite difference (its section 2.3)."""
+SMALLEST = 0.5
+"""Chance of a step to teach the smallest network too: as often as not it ranks networks no worse, in 3/4 of the time."""
 
 
 @final
@@ -227,7 +229,8 @@ class TaskLoss(ObjectiveTerm):
     def _network_losses(self, path: Path, batch: Batch, place: int) -> Iterator[Tensor]:
         """Of a network; by the sandwich rule first of the largest, whose softmax teaches the smallest and this one.
 
-        Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques" (arXiv 1903.05134).
+        Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques" (arXiv 1903.05134), but for the
+        smallest, which is taught now and then only.
         """
         self.before_pass(place)
         if self.ends is None:
@@ -237,7 +240,8 @@ class TaskLoss(ObjectiveTerm):
         logits = self.supernet(batch.x, largest)
         taught = logits.detach().softmax(1)
         yield cross_entropy(logits, batch.y)
-        yield cross_entropy(self.supernet(batch.x, smallest), taught)
+        if float(torch.rand(())) < SMALLEST:
+            yield cross_entropy(self.supernet(batch.x, smallest), taught)
         self.before_pass(place)  # as ``discrete`` runs it
         logits = self.supernet(batch.x, path)
         self._known[place] = cross_entropy(logits.detach(), batch.y, reduction="none")
