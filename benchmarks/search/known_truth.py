@@ -15,7 +15,7 @@ best network that the table has within the budget less that of the answer, in pe
 
 All that search have the processor time of ``now`` in the same cell, on one thread. The warm-up is the same for every
 budget of a seed, so it is run once, and counted each time. In ``--folder`` lies what is done; the same command goes on.
-Settings were chosen on budgets of 25, 35 and 45% and other seeds.
+Settings were chosen on budgets of 25, 35 and 45% and other seeds. ``--budgets --groups evolution`` ranks only.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def ruled(plan: Plan) -> list[dict[str, Any]]:
 def summary(rows: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
     """Mean regrets with 95% intervals over cells, the differences to ``now`` cell by cell, and ranks."""
     groups: dict[str, Any] = {}
+    ranked = [row for row in rows if row["group"] == "rank"]
+    rows = [row for row in rows if row["group"] != "rank"]
     now = {(row["seed"], row["budget"]): row["regret"] for row in rows if row["group"] == "now"}
     for group in dict.fromkeys(row["group"] for row in rows):
         own = [row for row in rows if row["group"] == group]
@@ -98,16 +100,15 @@ def summary(rows: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]
             if values := [row[name] for row in own if row.get(name) is not None]:
                 entry[name] = fmean(values)
         groups[group] = entry
-    ranked = {row["seed"]: row for row in rows if row["group"] == "evolution"}
     ranks = {
         score: {
-            name: fmean(row[score][name] for row in ranked.values())
+            name: _interval([row[score][name] for row in ranked])
             for name in ("spearman", "tau", "better half", "top tenth")
         }
         for score in ("loss", "macs", "params", "evidence")
         if ranked
     }
-    return {**facts, "groups": groups, "ranks": ranks, "rows": rows}
+    return {**facts, "groups": groups, "ranks": ranks, "rows": [*rows, *ranked]}
 
 
 def _interval(values: list[float]) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def show(total: dict[str, Any]) -> None:
         more = (f"{each[name]:>12.2f}" if name in each else " " * 12 for name in columns)
         print(f"{group:<12}{each['mean']:>8.2f}{each['low']:>9.2f}{each['high']:>9.2f}{beside:>20}", *more)
     for score, each in total["ranks"].items():
-        print(f"{score:<14}" + "  ".join(f"{name} {value:.3f}" for name, value in each.items()))
+        print(f"{score:<14}" + "  ".join(f"{name} {value['mean']:.3f}" for name, value in each.items()))
 
 
 def main() -> None:
@@ -188,7 +189,7 @@ def main() -> None:
             with ProcessPoolExecutor(words.workers, get_context("spawn")) as pool:
                 for future in as_completed([pool.submit(do, replace(plan), task) for task in tasks]):
                     rows += future.result()
-                    for row in future.result():
+                    for row in (row for row in future.result() if "budget" in row):
                         print(f"{row['group']} {row['seed']} {row['budget']}%: regret {row['regret']:.2f}", flush=True)
                     if not words.dry:
                         keep(name, summary(rows, facts))

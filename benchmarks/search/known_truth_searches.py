@@ -271,13 +271,12 @@ def evolved(plan: Plan, task: Task) -> list[dict[str, Any]]:
         pass
     warm_s = time.process_time() - begin
     losses = Losses(unas)
-    ranks = rank(plan, losses)
-    rows = []
+    rows = [{"group": "rank", "seed": task.seed, "warm_s": warm_s, **rank(plan, losses)}]
     for percent in plan.budgets:
         now = json.loads((plan.folder / f"now-{task.seed}-{percent}.json").read_text())
         left_s = now["warm_s"] + now["search_s"] - warm_s
         path, looked_at = evolve(plan, percent, losses, left_s, random.Random(task.seed))
-        row = {**vars(task), "budget": percent, "warm_s": warm_s, "search_s": left_s, "networks": looked_at, **ranks}
+        row = {**vars(task), "budget": percent, "warm_s": warm_s, "search_s": left_s, "networks": looked_at}
         rows.append({**row, **_answer(plan, percent, path)})
     kept.write_text(json.dumps(rows))
     return rows

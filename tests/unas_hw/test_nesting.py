@@ -123,9 +123,7 @@ def test_candidates_that_are_left_out_have_no_part_in_the_mean_whatever_their_si
     torch.testing.assert_close(some, nest.mixed(x, weights.unbind()), atol=1e-5, rtol=1e-4)
 
 
-def test_the_drawn_network_runs_once_a_step(
-    space: SearchSpace, net: Supernet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_drawn_network_runs_once_a_step(space: SearchSpace, net: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task, "SMALLEST", 1)
     ends, batch = ends_of(space, net), Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)
     term, passes = TaskLoss(net, gap_weight=0.0, gap="means", ends=ends), []

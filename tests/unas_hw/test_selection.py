@@ -123,12 +123,14 @@ def test_an_order_says_which_are_measured_and_which_of_them_is_kept(
         return sorted(paths, key=_loss, reverse=True)
 
     def judged_ms(path: Path) -> float:
-        return 2 * budget_ms if path == max(seen, key=_loss) else model.latency_ms(path)  # the first does not keep the budget
+        return (
+            2 * budget_ms if path == max(seen, key=_loss) else model.latency_ms(path)
+        )  # the first does not keep the budget
 
     meter = FakeMeter(space, judged_ms)
-    found = list(
-        select(distribution, model, cast(Meter, meter), budget_ms, _losses, rule, compared=20, order=order)
-    )[-1]
+    found = list(select(distribution, model, cast(Meter, meter), budget_ms, _losses, rule, compared=20, order=order))[
+        -1
+    ]
     (measured,) = meter.rounds
     first, second, *_ = ordered = sorted({*seen}, key=_loss, reverse=True)
     assert len(ordered) > CANDIDATES
