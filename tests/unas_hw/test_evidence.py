@@ -1,4 +1,4 @@
-"""Evidence: networks in order by several scores."""
+"""Evidence: networks in order by several scores, each as it leads by."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import rankdata
+from scipy.stats import zscore
 
 from unas_hw.data import load_dataset
 from unas_hw.resources import Macs
@@ -43,19 +43,20 @@ def test_the_loss_counts_as_much_as_multiply_accumulates_and_naswot_together(spa
     rectifiers = [
         naswot(fresh_network(space, space.architecture(path), 3), Batch(first.x, first.y, 3)) for path in PATHS
     ]
-    total = (
-        2 * rankdata([-losses[path] for path in PATHS])
-        + rankdata(Macs(space).values(np.array(PATHS)))
-        + rankdata(rectifiers)
-    )
+    scores = [[-losses[path] for path in PATHS], Macs(space).values(np.array(PATHS)), rectifiers]
+    total = np.array([2, 1, 1]) @ zscore(scores, axis=1)
     wanted = [PATHS[place] for place in np.argsort(-total, kind="stable")]
     assert found.order(PATHS) == wanted
     assert found.order(wanted[::-2]) == wanted[1::2], "as among all that are known"
     assert sorted(asked) == PATHS, "each once"
 
 
-def test_a_loss_that_is_no_number_is_the_worst(space: SearchSpace, npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_number_is_as_bad_as_the_worst(
+    space: SearchSpace, npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evidence, "WEIGHTS", (1, 0, 0))
     data = load_dataset(str(npz))
     order = Evidence(space, lambda path: torch.tensor(float("nan" if path == (0, 0) else sum(path))), data, 0).order
-    assert order(PATHS) == sorted(PATHS, key=lambda path: (path == (0, 0), sum(path), path))
+    assert order(PATHS) == [(0, 1), (1, 0), (1, 1), (2, 0), (0, 0), (2, 1)]
+    nothing = Evidence(space, lambda path: torch.tensor(float("nan")), data, 0).order
+    assert nothing(PATHS) == PATHS, "no reason to prefer any"

@@ -21,7 +21,7 @@ LossOn = Literal["train", "valid"]
 PERTURBATION = 0.01
 """Norm of the change of the weights by which second-order DARTS takes a finite difference (its section 2.3)."""
 SMALLEST = 0.5
-"""Chance of a step to teach the smallest network too: as often as not it ranks networks no worse, in 3/4 of the time."""
+"""Chance of a step to teach the smallest network too: at every step it would take more time, and rank no better."""
 
 
 @final

@@ -1,9 +1,9 @@
-"""Evidence of how good networks are before any of them is trained on its own: ranks by several scores, summed.
+"""Evidence of how good networks are before any of them is trained on its own: several scores, standardised and summed.
 
 One score alone misleads, each in another way: the loss with shared weights where skips and poolings compete with
 convolutions, multiply-accumulates where arithmetic is spent in the wrong place. What the loss has seen of the task
 counts as much as the others together, which have seen none of it: multiply-accumulates, and NASWOT (Mellor et al.,
-arXiv 2006.04647) on training images.
+arXiv 2006.04647) on training images. Standardised, not ranked: a lead counts by its size.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
+from profilers.timing import Floats
 from unas_hw.data import Dataset
 from unas_hw.resources import Macs
 from unas_hw.space import SearchSpace
@@ -52,9 +52,19 @@ class Evidence:
             self._known[path] = -float(self.losses(path).mean()), macs, naswot(network, self._images)
 
     def order(self, paths: Sequence[Path]) -> list[Path]:
-        """The best first; ranks are those among all networks that were looked at, these too."""
+        """The best first; standard scores are those among all networks that were looked at, these too."""
         for path in paths:
             self.look(path)
-        ranks = pd.DataFrame([*self._known.values()]).rank(na_option="top")  # what is no number is the worst
-        worth = dict(zip(self._known, ranks.to_numpy() @ np.array(WEIGHTS), strict=True))
+        total = _standard(np.array([*self._known.values()])) @ np.array(WEIGHTS)
+        worth = dict(zip(self._known, total, strict=True))
         return sorted(paths, key=lambda path: (-worth[path], path))
+
+
+def _standard(scores_NS: Floats) -> Floats:
+    """Of mean 0 and variance 1, or all 0; what is no number, or infinite, is as bad as the worst."""
+    finite_NS = np.isfinite(scores_NS)
+    worst_S = np.min(scores_NS, axis=0, where=finite_NS, initial=np.finfo(float).max)
+    scores_NS = np.where(finite_NS, scores_NS, np.where(finite_NS.any(0), worst_S, 0.0))
+    spread_S = scores_NS.std(0)
+    standard: Floats = (scores_NS - scores_NS.mean(0)) / np.where(spread_S > 0, spread_S, 1.0)
+    return standard

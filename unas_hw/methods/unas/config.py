@@ -111,8 +111,8 @@ class UnasConfig(MethodConfig):
     )
     ranked_by: Literal["evidence", "loss"] = setting(
         "evidence",
-        "What they are compared by: the loss with shared weights, or evidence: its rank with those of "
-        "multiply-accumulates and NASWOT.",
+        "What they are compared by: the loss with shared weights, or evidence: that with multiply-accumulates and "
+        "NASWOT.",
     )
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
