@@ -199,7 +199,7 @@ class Structure:
 
     def mask(self, kept: Sequence[Sequence[int]]) -> Tensor:
         """``(G, K)``: 1 for what is kept, 0 for all else."""
-        mask = torch.zeros(self.shape, dtype=torch.float64)
+        mask = torch.zeros(self.shape, dtype=torch.float64, device="cpu")  # whatever another structure is built on
         for row, each in zip(mask, kept, strict=True):
             row[list(each)] = 1
         return mask
