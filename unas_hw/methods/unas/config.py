@@ -109,8 +109,8 @@ class UnasConfig(MethodConfig):
         "measured.",
         low=1,
     )
-    ranked_by: Literal["evidence", "loss"] = setting(
-        "evidence",
+    ranked_by: Literal["loss", "evidence"] = setting(
+        "loss",
         "What they are compared by: the loss with shared weights, or evidence: that with multiply-accumulates and "
         "NASWOT.",
     )
