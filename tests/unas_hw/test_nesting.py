@@ -217,7 +217,7 @@ def test_the_largest_network_teaches_the_smallest_and_the_one_that_is_drawn(
     ("nas_bench_201?cells=1", {"nor_conv_3x3"}, {"nor_conv_1x1"}),
     ("mbconv-small", {"k7e3", "k7e6"}, {"k3e3"}),
 ])  # fmt: skip
-def test_what_is_taught_at_every_step_shares_weights(name: str, most: set[str], fewest: set[str]) -> None:
+def test_the_smallest_network_that_is_taught_shares_weights(name: str, most: set[str], fewest: set[str]) -> None:
     """A network of skips alone is small too, but what it learns is for itself: it would look better than it is."""
     space = find_space(name, image_shape=(3, 16, 16), classes=4)
     heaviest, lightest = (

@@ -8,10 +8,10 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import safetensors.torch
@@ -32,6 +32,7 @@ from unas_hw.methods.unas import job as jobs_unas
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
+from unas_hw.search.evidence import Evidence
 from unas_hw.search.selection import Selection, select
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
@@ -183,6 +184,24 @@ def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
     assert result["feasible"] is False
     final = [line for line in Run.find(None).lines("measurements.jsonl") if line["label"] == "final"]
     assert result["architecture"] == min(final, key=lambda line: float(line["raw_ms"]))["architecture"]
+
+
+@pytest.mark.parametrize("ranked_by", ["loss", "evidence"])
+def test_what_networks_are_ranked_by_decides_which_one_is_kept(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch, ranked_by: Literal["loss", "evidence"]
+) -> None:
+    seen: list[set[tuple[int, ...]]] = []
+
+    def order(_: object, paths: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        seen.append({*paths})
+        return sorted(paths)
+
+    monkeypatch.setattr(Evidence, "order", order)
+    result = finish(search(replace(settings, config=replace(UNTRAINED, ranked_by=ranked_by)), rule))
+    kept = find_space("mbconv-small", image_shape=(1, 8, 8), classes=10)
+    assert bool(seen) == (ranked_by == "evidence")
+    if seen:
+        assert kept.indices(kept.parse(result["architecture"])) == min(seen[-1])
 
 
 def test_a_budget_at_a_percentile_is_kept_at_that_percentile(settings: SearchSettings, rule: TimingRule) -> None:

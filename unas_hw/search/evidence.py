@@ -17,10 +17,10 @@ from torch import Tensor
 from profilers.timing import Floats
 from unas_hw.data import Dataset
 from unas_hw.resources import Macs
+from unas_hw.search.selection import Path
 from unas_hw.space import SearchSpace
 from unas_hw.zero_cost.proxies import Batch, fresh_network, naswot
 
-Path = tuple[int, ...]
 IMAGES = 64
 """On which rectifiers are compared."""
 WEIGHTS = (2, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,7 @@ from unas_hw.progress import Job, Step
 from unas_hw.search.evidence import Evidence
 from unas_hw.search.prepared import Prepared, meter_of, reported
 from unas_hw.search.result import finish
-from unas_hw.search.selection import CANDIDATES, probable, select
+from unas_hw.search.selection import CANDIDATES, Path, probable, select
 from unas_hw.search.settings import SearchSettings
 
 TARGET = "target.json"
@@ -85,8 +86,9 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         headroom = prepared.headroom(meter)
         settle(unas, budget.in_ms * (1 - headroom), prepared.fits)
         losses = cache(unas.valid_losses)
-        evidence = Evidence(prepared.space, losses, prepared.data, settings.seed)
-        yield from _compare(evidence, unas, prepared, headroom)
+        ranked = unas.config.ranked_by == "evidence"
+        evidence = Evidence(prepared.space, losses, prepared.data, settings.seed) if ranked else None
+        yield from _compare(evidence.look if evidence else losses, unas, prepared, headroom)
         rounds = select(
             unas.distribution,
             model,
@@ -97,7 +99,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
             headroom,
             prepared.fits if prepared.constraints else None,
             unas.config.compared,
-            evidence.order if unas.config.ranked_by == "evidence" else None,
+            evidence.order if evidence else None,
         )
         selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest
@@ -119,12 +121,11 @@ def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
     return float(prepared.run.read_json(TARGET)["target_ms"])
 
 
-def _compare(evidence: Evidence, unas: UnasSearch, prepared: Prepared, headroom: float) -> Job[None]:
+def _compare(look: Callable[[Path], object], unas: UnasSearch, prepared: Prepared, headroom: float) -> Job[None]:
     """Looks at the networks that ``select`` compares first."""
     count, fits = unas.config.compared, prepared.fits if prepared.constraints else None
     log_probs = [probs.detach().log() for probs in unas.distribution.probs()]
     paths = probable(prepared.model, log_probs, prepared.budget.in_ms, headroom, fits, count)
-    look = evidence.look if unas.config.ranked_by == "evidence" else evidence.losses
     for number, path in enumerate(paths if count > CANDIDATES else (), 1):
         look(path)
         yield Step("compare candidates", number, len(paths))
