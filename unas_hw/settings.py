@@ -32,6 +32,7 @@ AS_BEFORE: Mapping[str, Any] = MappingProxyType(
         "warmup_from": "choice",
         "compared": 6,
         "ranked_by": "loss",
+        "compared_on": "valid",
     }
 )
 """What runs did that were begun before ``config.json`` had the setting."""

@@ -48,6 +48,7 @@ from benchmarks.search.known_truth_searches import (
     do,
     step_s,
 )
+from unas_hw.search.evidence import WEIGHTS
 
 
 def subset(source: Path, target: Path) -> None:
@@ -105,7 +106,7 @@ def summary(rows: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]
             name: _interval([row[score][name] for row in ranked])
             for name in ("spearman", "tau", "better half", "top tenth")
         }
-        for score in ("loss", "macs", "params", "evidence")
+        for score in ("loss", "macs", "params", *WEIGHTS)
         if ranked
     }
     return {**facts, "groups": groups, "ranks": ranks, "rows": [*rows, *ranked]}

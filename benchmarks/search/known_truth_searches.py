@@ -36,7 +36,7 @@ from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.resources import Macs, Params
 from unas_hw.runs import Run
-from unas_hw.search.evidence import Evidence
+from unas_hw.search.evidence import WEIGHTS, Evidence
 from unas_hw.search.run_folder import CHECKPOINT
 from unas_hw.spaces import find_space
 
@@ -247,7 +247,7 @@ class Losses:
         """The loss, and the seconds that it takes."""
         if path not in self.known:
             begin = time.process_time()
-            loss = float(self.unas.valid_losses(path).mean())
+            loss = float(self.unas.compared_losses(path).mean())
             self.known[path] = (loss, time.process_time() - begin)
         return self.known[path]
 
@@ -295,9 +295,10 @@ def rank(plan: Plan, losses: Losses) -> dict[str, Any]:
         "params": rows["params"].to_numpy(),
     }
     unas = losses.unas
-    evidence = Evidence(unas.space, lambda path: torch.tensor(losses(path)[0]), unas.data, unas.config.seed)
-    place = {path: number for number, path in enumerate(evidence.order(rows["path"].tolist()))}
-    scores["evidence"] = np.array([-place[path] for path in rows["path"]])
+    for score in WEIGHTS:
+        evidence = Evidence(unas.space, lambda path: torch.tensor(losses(path)[0]), unas.data, unas.config.seed, score)
+        place = {path: number for number, path in enumerate(evidence.order(rows["path"].tolist()))}
+        scores[score] = np.array([-place[path] for path in rows["path"]])
     return {name: correlations(score, accuracy) for name, score in scores.items()}
 
 

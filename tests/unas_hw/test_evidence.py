@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def space() -> SearchSpace:
     return chain.space(3)
 
 
-def test_the_loss_counts_as_much_as_multiply_accumulates_and_naswot_together(space: SearchSpace, npz: Path) -> None:
+@pytest.mark.parametrize(("ranked_by", "weights"), [("loss+macs", (3, 1, 0)), ("evidence", (1, 1, 1))])
+def test_scores_count_by_their_weights(space: SearchSpace, npz: Path, ranked_by: str, weights: tuple[int, ...]) -> None:
     data, losses = load_dataset(str(npz)), {path: float(number % 4) for number, path in enumerate(PATHS)}
     asked = []
 
@@ -38,13 +40,13 @@ def test_the_loss_counts_as_much_as_multiply_accumulates_and_naswot_together(spa
         asked.append(path)
         return torch.tensor([losses[path] - 1, losses[path] + 1])
 
-    found = Evidence(space, loss, data, seed=3)
+    found = Evidence(space, loss, data, seed=3, ranked_by=ranked_by)
     first = data.train.first(evidence.IMAGES)
     rectifiers = [
         naswot(fresh_network(space, space.architecture(path), 3), Batch(first.x, first.y, 3)) for path in PATHS
     ]
     scores = [[-losses[path] for path in PATHS], Macs(space).values(np.array(PATHS)), rectifiers]
-    total = np.array([2, 1, 1]) @ zscore(scores, axis=1)
+    total = np.array(weights) @ zscore(scores, axis=1)
     wanted = [PATHS[place] for place in np.argsort(-total, kind="stable")]
     assert found.order(PATHS) == wanted
     assert found.order(wanted[::-2]) == wanted[1::2], "as among all that are known"
@@ -54,9 +56,13 @@ def test_the_loss_counts_as_much_as_multiply_accumulates_and_naswot_together(spa
 def test_what_is_no_number_is_as_bad_as_the_worst(
     space: SearchSpace, npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "WEIGHTS", (1, 0, 0))
+    monkeypatch.setitem(evidence.WEIGHTS, "loss+macs", (1, 0, 0))
     data = load_dataset(str(npz))
-    order = Evidence(space, lambda path: torch.tensor(float("nan" if path == (0, 0) else sum(path))), data, 0).order
-    assert order(PATHS) == [(0, 1), (1, 0), (1, 1), (2, 0), (0, 0), (2, 1)]
-    nothing = Evidence(space, lambda path: torch.tensor(float("nan")), data, 0).order
+
+    def order(loss: Callable[[tuple[int, ...]], float]) -> Callable[[list[tuple[int, ...]]], list[tuple[int, ...]]]:
+        return Evidence(space, lambda path: torch.tensor(loss(path)), data, 0, "loss+macs").order
+
+    ordered = order(lambda path: float("nan" if path == (0, 0) else sum(path)))
+    assert ordered(PATHS) == [(0, 1), (1, 0), (1, 1), (2, 0), (0, 0), (2, 1)]
+    nothing = order(lambda _: float("nan"))
     assert nothing(PATHS) == PATHS, "no reason to prefer any"

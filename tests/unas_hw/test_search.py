@@ -186,9 +186,12 @@ def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
     assert result["architecture"] == min(final, key=lambda line: float(line["raw_ms"]))["architecture"]
 
 
-@pytest.mark.parametrize("ranked_by", ["loss", "evidence"])
+@pytest.mark.parametrize("ranked_by", ["loss", "loss+macs", "evidence"])
 def test_what_networks_are_ranked_by_decides_which_one_is_kept(
-    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch, ranked_by: Literal["loss", "evidence"]
+    settings: SearchSettings,
+    rule: TimingRule,
+    monkeypatch: pytest.MonkeyPatch,
+    ranked_by: Literal["loss", "loss+macs", "evidence"],
 ) -> None:
     seen: list[set[tuple[int, ...]]] = []
 
@@ -199,7 +202,7 @@ def test_what_networks_are_ranked_by_decides_which_one_is_kept(
     monkeypatch.setattr(Evidence, "order", order)
     result = finish(search(replace(settings, config=replace(UNTRAINED, ranked_by=ranked_by)), rule))
     kept = find_space("mbconv-small", image_shape=(1, 8, 8), classes=10)
-    assert bool(seen) == (ranked_by == "evidence")
+    assert bool(seen) == (ranked_by != "loss")
     if seen:
         assert kept.indices(kept.parse(result["architecture"])) == min(seen[-1])
 

@@ -112,6 +112,24 @@ def test_of_many_networks_those_of_the_lowest_losses_are_measured(
     assert _loss(found.best) == min(map(_loss, asked)) <= _loss(few.best)
 
 
+def test_losses_to_compare_decide_and_those_of_validation_are_told(
+    space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, rule: TimingRule
+) -> None:
+    asked: list[Path] = []
+
+    def other(path: Path) -> Tensor:
+        asked.append(path)
+        return -_losses(path)
+
+    meter, budget_ms = FakeMeter(space, model.latency_ms), _budget(model, 0.6)
+    rounds = select(
+        distribution, model, cast(Meter, meter), budget_ms, _losses, rule, compared=20, compared_losses=other
+    )
+    found = list(rounds)[-1]
+    assert found.best == max(asked, key=_loss)
+    assert found.losses == {path: pytest.approx(_loss(path)) for path in found.readings}
+
+
 def test_an_order_says_which_are_measured_and_which_of_them_is_kept(
     space: ChainSpace, model: LatencyModel, distribution: ArchitectureDistribution, rule: TimingRule
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from latency_tables.table import LatencyTable
 from profilers.profiler import Profiler
@@ -23,7 +24,7 @@ from unas_hw.meter import Meter
 from unas_hw.methods.registry import PRESETS
 from unas_hw.methods.settings import settings_of
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.metrics import METRICS, valid_logits
+from unas_hw.methods.unas.metrics import METRICS, logits_of, valid_logits
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.run_folder import CHECKPOINT
@@ -237,6 +238,19 @@ def test_validation_knows_no_dropout_and_leaves_none_behind(begin: Begin, data: 
     assert torch.equal(first, second)
     assert first.shape == (len(data.valid), 3)
     assert search.supernet.training
+
+
+def test_networks_are_compared_on_as_many_training_images_as_there_are_of_validation(
+    begin: Begin, data: Dataset
+) -> None:
+    search, alone = begin("both"), begin("alone", replace(CONFIG, compared_on="valid"))
+    path, count = (1, 0, 1), len(data.valid)
+    losses = search.compared_losses(path)
+    assert losses.shape == (2 * count,)
+    images = data.train.first(count)
+    own = cross_entropy(logits_of(search, path, images, count), images.y, reduction="none")
+    assert torch.allclose(losses[count:], own, atol=1e-6)
+    assert torch.equal(alone.compared_losses(path), alone.valid_losses(path))
 
 
 def test_randomness_outside_does_not_reach_the_search(begin: Begin) -> None:

@@ -236,7 +236,7 @@ class _State:
             fits = self.fits if self.unas.constraints else None
             found = neighbours(self.model, self.start, log_probs, most_ms, fits=fits, tried=list(self.readings))
             if found:
-                return best_of(found, self.unas.valid_losses, self.model)
+                return best_of(found, self.unas.compared_losses, self.model)
         # What larger networks say need not hold for the smallest: before giving up it is measured.
         smallest = self.model.smallest
         may_fit = self.predicted_ms(smallest) <= self.budget_ms and self.fits(smallest)

@@ -1,29 +1,28 @@
 """Evidence of how good networks are before any of them is trained on its own: several scores, standardised and summed.
 
 One score alone misleads, each in another way: the loss with shared weights where skips and poolings compete with
-convolutions, multiply-accumulates where arithmetic is spent in the wrong place. What the loss has seen of the task
-counts as much as the others together, which have seen none of it: multiply-accumulates, and NASWOT (Mellor et al.,
-arXiv 2006.04647) on training images. Standardised, not ranked: a lead counts by its size.
+convolutions, multiply-accumulates where arithmetic is spent in the wrong place. NASWOT (Mellor et al., arXiv
+2006.04647) on training images tells a good network from a bad one, and not two good ones. Standardised, not ranked: a
+lead counts by its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
-from torch import Tensor
 
 from profilers.timing import Floats
 from unas_hw.data import Dataset
 from unas_hw.resources import Macs
-from unas_hw.search.selection import Path
+from unas_hw.search.selection import Losses, Path
 from unas_hw.space import SearchSpace
 from unas_hw.zero_cost.proxies import Batch, fresh_network, naswot
 
 IMAGES = 64
 """On which rectifiers are compared."""
-WEIGHTS = (2, 1, 1)
+WEIGHTS = {"loss+macs": (3, 1, 0), "evidence": (1, 1, 1)}
 """Of the loss, multiply-accumulates and NASWOT."""
 
 
@@ -33,13 +32,14 @@ class Evidence:
 
     Args:
         space: Whose networks.
-        losses: ``(N,)`` validation losses of a network with the shared weights.
+        losses: ``(N,)`` losses of a network with the shared weights.
         data: NASWOT looks at the first of its training images.
         seed: Of the initial weights that NASWOT looks at.
+        ranked_by: A key of ``WEIGHTS``.
     """
 
-    def __init__(self, space: SearchSpace, losses: Callable[[Path], Tensor], data: Dataset, seed: int) -> None:
-        self.space, self.losses, self.seed = space, losses, seed
+    def __init__(self, space: SearchSpace, losses: Losses, data: Dataset, seed: int, ranked_by: str) -> None:
+        self.space, self.losses, self.seed, self.weights = space, losses, seed, WEIGHTS[ranked_by]
         first = data.train.first(IMAGES)
         self._images, self._macs = Batch(first.x, first.y, seed), Macs(space)
         self._known: dict[Path, tuple[float, float, float]] = {}
@@ -47,15 +47,16 @@ class Evidence:
     def look(self, path: Path) -> None:
         """Scores a network, unless it is known."""
         if path not in self._known:
-            network = fresh_network(self.space, self.space.architecture(path), self.seed)
-            macs = float(self._macs.values(np.array([path]))[0])
-            self._known[path] = -float(self.losses(path).mean()), macs, naswot(network, self._images)
+            macs, untrained = float(self._macs.values(np.array([path]))[0]), 0.0
+            if self.weights[2]:
+                untrained = naswot(fresh_network(self.space, self.space.architecture(path), self.seed), self._images)
+            self._known[path] = -float(self.losses(path).mean()), macs, untrained
 
     def order(self, paths: Sequence[Path]) -> list[Path]:
         """The best first; standard scores are those among all networks that were looked at, these too."""
         for path in paths:
             self.look(path)
-        total = _standard(np.array([*self._known.values()])) @ np.array(WEIGHTS)
+        total = _standard(np.array([*self._known.values()])) @ np.array(self.weights)
         worth = dict(zip(self._known, total, strict=True))
         return sorted(paths, key=lambda path: (-worth[path], path))
 

@@ -29,6 +29,7 @@ BAND = 0.96
 """Candidates are predicted to use at least this share of what they may: an unused budget is unused accuracy."""
 
 Path = tuple[int, ...]
+Losses = Callable[[Path], Tensor]
 Order = Callable[[Sequence[Path]], list[Path]]
 """Puts networks in order, the best first."""
 
@@ -71,12 +72,13 @@ def select(
     model: LatencyModel,
     meter: NetworkMeter,
     budget_ms: float,
-    losses: Callable[[Path], Tensor],
+    losses: Losses,
     rule: TimingRule,
     headroom: float = ANCHOR_MOVE,
     fits: Callable[[Path], bool] | None = None,
     compared: int = CANDIDATES,
     order: Order | None = None,
+    compared_losses: Losses | None = None,
 ) -> Iterator[Selection]:
     """Measures candidates until one that uses the budget meets it; yields after each round, the answer last.
 
@@ -98,8 +100,10 @@ def select(
         compared: The most probable networks of which the first are measured.
         order: Puts networks in order, the best first, of which the first that uses the budget is kept. By default the
             lowest losses are measured, and ``best_of`` says which one is kept.
+        compared_losses: ``(N,)`` losses that decide, one per image; those on the validation images by default.
     """
     losses = cache(losses)
+    decide = cache(compared_losses) if compared_losses else losses
     log_probs = [probs.detach().log() for probs in distribution.probs()]
     mode, selection = distribution.mode(), Selection()
     correction = 1.0
@@ -107,7 +111,7 @@ def select(
         top_ms = budget_ms / correction
         neighbours = probable(model, log_probs, top_ms, headroom, fits, compared)
         if compared > CANDIDATES:
-            by_loss = sorted(neighbours, key=lambda path: float(losses(path).mean()))
+            by_loss = sorted(neighbours, key=lambda path: float(decide(path).mean()))
             neighbours = (order(neighbours) if order else by_loss)[:CANDIDATES]
         least_ms = 0.0 if headroom else BAND * top_ms
         most_ms = top_ms * (1 - headroom)
@@ -128,7 +132,7 @@ def select(
         elif order:
             selection.best = order(_using(fitting, model))[0]
         else:
-            selection.best = best_of(fitting, losses, model)
+            selection.best = best_of(fitting, decide, model)
         if not set(fitting).isdisjoint(neighbours):  # a mode that fits with room to spare leaves the budget unused
             break
         ratios = [reading.judged_ms / model.latency_ms(path) for path, reading in selection.readings.items()]
@@ -175,7 +179,7 @@ def select_first(
     yield selection
 
 
-def best_of(paths: Sequence[Path], losses: Callable[[Path], Tensor], model: LatencyModel) -> Path:
+def best_of(paths: Sequence[Path], losses: Losses, model: LatencyModel) -> Path:
     """The lowest mean loss of those that use the budget: as the slowest does that is worse by no more than chance.
 
     An unused budget is unused accuracy, but a few percent of it say nothing: ``BAND``. Chance is ``CHANCE`` standard

@@ -109,10 +109,13 @@ class UnasConfig(MethodConfig):
         "measured.",
         low=1,
     )
-    ranked_by: Literal["loss", "evidence"] = setting(
-        "loss",
-        "What they are compared by: the loss with shared weights, or evidence: that with multiply-accumulates and "
-        "NASWOT.",
+    ranked_by: Literal["loss", "loss+macs", "evidence"] = setting(
+        "loss+macs",
+        "What they are compared by: the loss with shared weights; or that and, a third as much, multiply-accumulates; "
+        "or evidence: that, multiply-accumulates and NASWOT alike.",
+    )
+    compared_on: Literal["valid", "both"] = setting(
+        "both", "Images of that loss: those of validation, or as many of training beside them."
     )
     finetune_epochs: int = setting(
         8, "Of the network that was found, on its own with the weights it shared, before it is reported.", low=0
@@ -156,6 +159,8 @@ SEPARATE: dict[str, Any] = {
     "w_lr": 6e-3,
     "w_lr_min": 6e-4,
     "w_decay": 3e-4,
+    "ranked_by": "loss",
+    "compared_on": "valid",
 }
 """How methods train that have weights for each candidate: only one of them learns at a time."""
 

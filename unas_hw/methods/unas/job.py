@@ -85,21 +85,23 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
             peak_bytes = peak.bytes() if peak else None
         headroom = prepared.headroom(meter)
         settle(unas, budget.in_ms * (1 - headroom), prepared.fits)
-        losses = cache(unas.valid_losses)
-        ranked = unas.config.ranked_by == "evidence"
-        evidence = Evidence(prepared.space, losses, prepared.data, settings.seed) if ranked else None
-        yield from _compare(evidence.look if evidence else losses, unas, prepared, headroom)
+        compared = cache(unas.compared_losses)
+        ranked_by, evidence = unas.config.ranked_by, None
+        if ranked_by != "loss":
+            evidence = Evidence(prepared.space, compared, prepared.data, settings.seed, ranked_by)
+        yield from _compare(evidence.look if evidence else compared, unas, prepared, headroom)
         rounds = select(
             unas.distribution,
             model,
             meter,
             budget.in_ms,
-            losses,
+            unas.valid_losses,
             enough_for(prepared.rule, budget),
             headroom,
             prepared.fits if prepared.constraints else None,
             unas.config.compared,
             evidence.order if evidence else None,
+            compared,
         )
         selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unas_hw.data import in_order
+from unas_hw.data import Split, in_order
 from unas_hw.estimators.diagnostics import BranchStatistics
 from unas_hw.methods.unas.collapse import skipping
 from unas_hw.methods.unas.config import UnasConfig
@@ -51,12 +51,17 @@ def describe(search: UnasSearch, losses: Sequence[float]) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def valid_logits(search: UnasSearch, path: Path) -> Tensor:
     """``(N, classes)`` of the validation images, in batches of the size trained with (their statistics count)."""
+    return logits_of(search, path, search.data.valid, max(search.config.batch_size, 64))
+
+
+@torch.no_grad()
+def logits_of(search: UnasSearch, path: Path, images: Split, batch_size: int) -> Tensor:
+    """``(N, classes)`` of images by a network with the shared weights."""
     search.supernet.eval()  # no dropout; batch normalisation has no other mode here
     try:
-        parts = in_order(search.data.valid, max(search.config.batch_size, 64), device=search.hardware.device)
+        parts = in_order(images, batch_size, device=search.hardware.device)
         return torch.cat([search.supernet(part.x, path).cpu() for part in parts])
     finally:
         search.supernet.train()

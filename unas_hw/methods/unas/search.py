@@ -41,7 +41,7 @@ from unas_hw.methods.unas.checkpoint import Checkpoint
 from unas_hw.methods.unas.checks import check
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.entangled import ends_of, supernet_of
-from unas_hw.methods.unas.metrics import GRADIENTS, METRICS, GradientLog, describe, valid_logits
+from unas_hw.methods.unas.metrics import GRADIENTS, METRICS, GradientLog, describe, logits_of, valid_logits
 from unas_hw.methods.unas.schedule import progress_of, set_rates
 from unas_hw.objectives import TaskLoss
 from unas_hw.runs import Run
@@ -49,6 +49,9 @@ from unas_hw.search.constraints import Constraint
 from unas_hw.space import SearchSpace
 from unas_hw.supernet import Path, Supernet
 from unas_hw.training.hardware import Hardware
+
+COMPARED_BATCH = 256
+"""Images whose statistics normalise where networks are compared: fewer make what is compared noisier."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,22 @@ class UnasSearch:
     def valid_losses(self, path: Path) -> Tensor:
         """``(N,)`` cross entropy of a network with the shared weights, one per validation image."""
         return cross_entropy(valid_logits(self, path), self.data.valid.y, reduction="none")
+
+    def compared_losses(self, path: Path) -> Tensor:
+        """``(N,)`` cross entropy, one per image, by which networks are compared: see ``compared_on``.
+
+        What weights do on the images that they learn from ranks networks sooner than what they do on others (Ru et al.,
+        arXiv 2006.04492); once they are learnt by heart, all are near 0, and the others decide.
+        """
+        if self.config.compared_on == "valid":
+            return self.valid_losses(path)
+        valid = self.data.valid
+        return torch.cat(
+            [
+                cross_entropy(logits_of(self, path, images, COMPARED_BATCH), images.y, reduction="none")
+                for images in (valid, self.data.train.first(len(valid)))
+            ]
+        )
 
 
 def _w_optimizer(supernet: Supernet, config: UnasConfig) -> torch.optim.Optimizer:
