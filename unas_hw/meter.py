@@ -124,9 +124,9 @@ class Meter:
         """
         from scipy.special import stdtrit
 
-        # The networks of one moment share their scale. A search that was killed while it measured candidates goes on
+        # Not of candidates, of which one moment has many; and a search that was killed while it measured them goes on
         # with the headroom it had.
-        scales = {each.anchor_scale for (label, _), each in self.known.items() if label != FINAL}
+        scales = [each.anchor_scale for (label, _), each in self.known.items() if label != FINAL]
         drifts = sorted(abs(scale - 1) for scale in (*self.table.session_scales, *scales))
         count = len(drifts)
         if count < MOMENTS:
