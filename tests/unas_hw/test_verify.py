@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from torch import nn
 
 from profilers.runtimes.onnx_file import OPSET, default_opset, write_onnx
 from unas_hw.export.batches import Batches
@@ -156,6 +157,17 @@ def test_another_network_than_the_profiled_one_is_seen(space: ChainSpace, files:
     write_onnx(shallower, space.input_shape, tmp_path / "other.onnx", final=False)
     checks = _checks(files / "final.onnx", tmp_path / "other.onnx")
     assert _failed(checks) == ["arithmetic nodes unlike the profiled ones"]
+
+
+def test_a_rectifier_right_after_another_is_no_difference(tmp_path: Path) -> None:
+    """A user's residual block ends with one, a separable convolution begins with one."""
+    network, kinds = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), []
+    for final in (True, False):
+        path = tmp_path / f"{final}.onnx"
+        write_onnx(network.eval(), (1, 1, 8, 8), path, final=final)
+        kinds.append([node.op_type for node in onnx.load(path).graph.node].count("Relu"))
+    assert kinds == [1, 2], "or there is nothing to test"
+    assert not _failed(_checks(tmp_path / "True.onnx", tmp_path / "False.onnx"))
 
 
 def test_batch_normalisation_may_be_folded_where_what_is_timed_has_it_but_not_the_other_way(

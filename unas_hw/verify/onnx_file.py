@@ -136,9 +136,18 @@ _ARITHMETIC = {"Conv", "Gemm", "Clip", "Relu", "ReduceMean", "BatchNormalization
 
 
 def _nodes(model: Any) -> Counter[str]:
-    """Arithmetic of the graph; the exporters spell pooling and reshaping in their own ways."""
-    kinds = (_SAME.get(node.op_type, node.op_type) for node in model.graph.node)
-    return Counter(kind for kind in kinds if kind in _ARITHMETIC)
+    """Arithmetic of the graph; the exporters spell pooling and reshaping in their own ways, and only that of what ships
+    leaves out a rectifier right after another, or with nothing but a rounding to 8 bits between.
+    """
+    kinds: Counter[str] = Counter()
+    rectified: set[str] = set()
+    for node in model.graph.node:  # in an order in which all inputs are known
+        kind = _SAME.get(node.op_type, node.op_type)
+        again = bool(node.input) and node.input[0] in rectified
+        if kind == "Relu" or (again and kind in ("QuantizeLinear", "DequantizeLinear")):
+            rectified.add(node.output[0])
+        kinds[kind] += kind in _ARITHMETIC and not (again and kind == "Relu")
+    return +kinds
 
 
 def _differing(left: Counter[str], right: Counter[str]) -> int:
