@@ -142,7 +142,8 @@ def _nodes(model: Any) -> Counter[str]:
     kinds: Counter[str] = Counter()
     rectified: set[str] = set()
     for node in model.graph.node:  # in an order in which all inputs are known
-        kind = _SAME.get(node.op_type, node.op_type)
+        kind: str = node.op_type
+        kind = _SAME.get(kind, kind)
         again = bool(node.input) and node.input[0] in rectified
         if kind == "Relu" or (again and kind in ("QuantizeLinear", "DequantizeLinear")):
             rectified.add(node.output[0])
