@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor
 
 import unas_hw
 from latency_tables.errors import MissingEntryError, NoisyTableError, TableError
@@ -30,10 +31,11 @@ from unas_hw.jobs.search import search
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.unas import job as jobs_unas
 from unas_hw.methods.unas.config import UnasConfig
+from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.progress import Step, finish
 from unas_hw.runs import Run
 from unas_hw.search.evidence import Evidence
-from unas_hw.search.selection import Selection, select
+from unas_hw.search.selection import CANDIDATES, Selection, select
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
@@ -194,15 +196,22 @@ def test_what_networks_are_ranked_by_decides_which_one_is_kept(
     ranked_by: Literal["loss", "loss+macs", "evidence"],
 ) -> None:
     seen: list[set[tuple[int, ...]]] = []
+    asked: list[tuple[int, ...]] = []
+
+    def losses(unas: UnasSearch, path: tuple[int, ...]) -> Tensor:
+        asked.append(path)
+        return unas.valid_losses(path)
 
     def order(_: object, paths: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         seen.append({*paths})
         return sorted(paths)
 
     monkeypatch.setattr(Evidence, "order", order)
+    monkeypatch.setattr(UnasSearch, "compared_losses", losses)
     result = finish(search(replace(settings, config=replace(UNTRAINED, ranked_by=ranked_by)), rule))
     kept = find_space("mbconv-small", image_shape=(1, 8, 8), classes=10)
     assert bool(seen) == (ranked_by != "loss")
+    assert len(asked) == len({*asked}) > CANDIDATES
     if seen:
         assert kept.indices(kept.parse(result["architecture"])) == min(seen[-1])
 
