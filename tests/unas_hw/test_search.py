@@ -174,6 +174,19 @@ def test_a_budget_above_the_largest_network_is_said_to_bind_nothing(settings: Se
     assert not any("binds nothing" in step.note for step in tight)
 
 
+@pytest.mark.parametrize(("upper", "told"), [(1.5, True), (1.05, False)])
+def test_what_the_error_of_a_table_costs_of_the_budget_is_told(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch, upper: float, told: bool
+) -> None:
+    monkeypatch.setattr(LatencyModel, "upper", lambda *_: upper)
+    notes = [step.note for step in search(settings, rule) if "below the budget" in step.note]
+    assert len(notes) == told
+    if told:
+        assert "may take 50% more" in notes[0]
+        assert "aiming 33% below the budget" in notes[0]
+        assert "unas-hw profile --more" in notes[0]
+
+
 def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
     settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,9 @@ from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.tasks import is_task
 
+UNSURE = 0.1
+"""Share of the budget that the error of predictions may cost before it is told."""
+
 
 def search(settings: SearchSettings, rule: TimingRule | None = None) -> Job[dict[str, Any]]:
     """Finds a network within the budget; profiles first where there is no table.
@@ -127,7 +130,7 @@ def _begun(prepared: Prepared, job: MethodJob) -> Job[dict[str, Any]]:
         if (run.path / RESULT).exists():
             yield Step("search", 1, 1, f"{run.path} is finished; --seed or --run begins another")
             return run.read_json(RESULT)
-        yield from _notes(prepared.model, prepared.budget)
+        yield from _notes(prepared)
         return (yield from job.search(prepared))
 
 
@@ -238,15 +241,23 @@ def _refuse(settings: SearchSettings, job: MethodJob) -> None:
     job.refuse(settings)
 
 
-def _notes(model: LatencyModel, budget: Budget) -> Job[None]:
+def _notes(prepared: Prepared) -> Job[None]:
     """What the table leaves open."""
+    model, budget = prepared.model, prepared.budget
     if guessed := sum(model.table.origin(key) == REGRESSED for key in model.table.values):
         yield Step("search", 0, 1, f"{guessed} rows are predicted from the others: the interval is wider for them")
-    if math.isinf(model.upper(budget.confidence)) and not model.table.is_published:
+    upper = model.upper(budget.confidence)
+    if math.isinf(upper) and not model.table.is_published:
         networks = len(model.table.calibration.residuals)
         yield Step(
             "search", 0, 1, f"{networks} whole networks are too few for {budget.confidence:.0%} confidence: aiming "
             "at the budget itself; unas-hw tables calibrate measures more"
+        )  # fmt: skip
+    elif prepared.settings.budget and (below := 1 - prepared.aim_ms / budget.in_ms) > UNSURE:
+        yield Step(
+            "search", 0, 1, f"networks may take {upper - 1:.0%} more than {model.table.path.name} predicts "
+            f"({budget.confidence:.0%} confidence): aiming {below:.0%} below the budget; on a quiet machine "
+            "unas-hw profile --more measures the table again, and --confidence asks for less"
         )  # fmt: skip
 
 
