@@ -22,6 +22,7 @@ Settings were chosen on budgets of 15, 22, 25, 28, 35, 45 and 55% and other seed
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -50,6 +51,10 @@ from benchmarks.search.known_truth_searches import (
     step_s,
 )
 from unas_hw.search.evidence import WEIGHTS
+
+STAGES = (("now",), ("before", "fbnet"), ("evolution",))
+"""All but the first are given the time that it took."""
+EPOCHS, TURNS = "epochs.json", 3
 
 
 def subset(source: Path, target: Path) -> None:
@@ -113,6 +118,32 @@ def summary(rows: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]
     return {**facts, "groups": groups, "ranks": ranks, "rows": [*rows, *ranked]}
 
 
+def equal_epochs(plan: Plan, groups: list[str], seeds: list[int]) -> dict[str, tuple[int, int]]:
+    """Of warm-up and search, with which each group takes as long as a cell of ``now`` did on the average.
+
+    Steps of all are timed in turns, since the speed of a machine changes; what they say of ``now`` beside what its
+    cells took is how much slower the machine was then. They stay what they are in a folder that is gone on with.
+    """
+    kept = plan.folder / EPOCHS
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if new := [group for group in groups if group not in known]:
+        cells = [
+            json.loads((plan.folder / f"now-{seed}-{percent}.json").read_text())
+            for seed in seeds
+            for percent in plan.budgets
+        ]
+        warm_s = fmean(cell["warm_s"] for cell in cells)
+        total_s = warm_s + fmean(cell["search_s"] for cell in cells)
+        turns = [{group: step_s(plan, group) for group in ("now", *new)} for _ in range(TURNS)]
+        step = {group: np.median([turn[group] for turn in turns], axis=0) for group in ("now", *new)}
+        warm, last = plan.epochs["now"]
+        epoch_s = {group: step[group] * warm_s / (warm * step["now"][0]) for group in new}
+        for group in new:
+            known[group] = max(round((total_s - last * epoch_s[group][1]) / epoch_s[group][0]), 1), last
+        kept.write_text(json.dumps(known))
+    return {group: (known[group][0], known[group][1]) for group in groups}
+
+
 def _interval(values: list[float]) -> dict[str, Any]:
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     mean = fmean(values)
@@ -162,6 +193,8 @@ def main() -> None:
     for path, option in ((words.truth / TRUTH[words.space], "--truth, its folder"), (words.images, "--images")):
         if not path.is_file():
             raise SystemExit(f"there is no {path}: say with {option}, where it is")
+    if words.budgets and "now" not in words.groups:
+        parser.error("--groups lacks now, whose time the others are given; what --folder has of it is not done again")
     torch.set_num_threads(1)
     with working_folder(words.folder) as folder:
         plan = Plan(folder, words.space, words.truth.resolve(), Path(), words.device, {}, tuple(words.budgets))
@@ -171,22 +204,16 @@ def main() -> None:
             folder, "profile", "--space", SPACES[words.space], "--dataset", str(plan.images), "--device", words.device
         )
         plan = replace(plan, table=Path(profiled["path"]))
-        epochs = {"now": tuple(words.epochs)}
-        steps = {"now": (step_s(plan, "now", warm=True), step_s(plan, "now", warm=False))}
-        total_s = np.dot(steps["now"], words.epochs)
-        for group in set(words.groups) & {"before", "fbnet"}:
-            steps[group] = step_s(plan, group, warm=True), step_s(plan, group, warm=False)
-            left_s = total_s - steps[group][1] * words.epochs[1]
-            epochs[group] = (max(round(left_s / steps[group][0]), 1), words.epochs[1])
-        plan = replace(plan, epochs=epochs)
-        facts = {"space": words.space, "device": words.device, "epochs": epochs, "seconds_a_step": steps}
-        print(facts, flush=True)
+        plan = replace(plan, epochs={"now": tuple(words.epochs)})
+        facts: dict[str, Any] = {"space": words.space, "device": words.device}
         rows = ruled(plan)
         name = f"search_known_truth_{words.space}_{words.device.partition(':')[2] or words.device}"
-        for groups in (
-            [each for each in words.groups if each in SEARCHES],
-            [each for each in words.groups if each not in SEARCHES],
-        ):
+        for stage in STAGES:
+            groups = [group for group in stage if group in words.groups]
+            if beside := [group for group in groups if group in SEARCHES and group != "now"]:
+                plan = replace(plan, epochs={**plan.epochs, **equal_epochs(plan, beside, words.seeds)})
+            facts["epochs"] = dict(plan.epochs)
+            print(groups, facts, flush=True)
             tasks = [Task(group, seed) for seed in words.seeds for group in groups]
             with ProcessPoolExecutor(words.workers, get_context("spawn")) as pool:
                 for future in as_completed([pool.submit(do, replace(plan), task) for task in tasks]):
@@ -195,7 +222,7 @@ def main() -> None:
                         print(f"{row['group']} {row['seed']} {row['budget']}%: regret {row['regret']:.2f}", flush=True)
                     if not words.dry:
                         keep(name, summary(rows, facts))
-        show(summary(rows, facts))
+    show(summary(rows, facts))
 
 
 if __name__ == "__main__":
