@@ -29,6 +29,7 @@ from unas_hw.jobs.export import ExportSettings, export
 from unas_hw.jobs.profile import profile, space_for
 from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import TableMeter
+from unas_hw.methods.unas.compared import Compared
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.search import UnasSearch
@@ -38,7 +39,6 @@ from unas_hw.runs import RUNS, Run
 from unas_hw.search.published import Proxy, latency_of
 from unas_hw.search.result import described, limits_kept
 from unas_hw.search.run_folder import CHECKPOINT, config_of
-from unas_hw.search.selection import select
 from unas_hw.search.settings import SearchSettings
 
 WRONG, BUDGETS = 0.6, 10
@@ -97,8 +97,7 @@ class Searched:
         """A finished run, with the network that this table alone chooses; the budget is that share of the range."""
         least_ms, most_ms = self.range_ms
         budget_ms = least_ms + share * (most_ms - least_ms)
-        meter, losses = TableMeter(self.model), self.unas.valid_losses
-        *_, found = select(self.unas.distribution, self.model, meter, budget_ms, losses, TimingRule(), meter.headroom)
+        *_, found = Compared(self.unas).select(budget_ms, TimingRule(), self.unas.meter.headroom)
         path = found.best or found.nearest
         run = self._begin(f"{self.name}-{number}", Budget(budget_ms))
         (run.path / CHECKPOINT).write_bytes((self.run.path / CHECKPOINT).read_bytes())

@@ -53,11 +53,11 @@ from unas_hw.budget import Budget
 from unas_hw.data import in_order, load_dataset
 from unas_hw.latency_model import LatencyModel
 from unas_hw.memory import StepPeak, measure
-from unas_hw.meter import TableMeter
 from unas_hw.methods.radars.config import RadarsConfig
 from unas_hw.methods.radars.footprint import Reach, narrowed
 from unas_hw.methods.radars.job import MEASURED, MODE, Steps, ended, free, prune_space, radars_of, within
 from unas_hw.methods.radars.search import JOURNAL, RadarsSearch
+from unas_hw.methods.unas.compared import Compared
 from unas_hw.methods.unas.config import SEPARATE, UnasConfig
 from unas_hw.methods.unas.job import begun
 from unas_hw.progress import finish
@@ -65,7 +65,6 @@ from unas_hw.runs import Run
 from unas_hw.search.prepared import Prepared
 from unas_hw.search.run_folder import SUBSPACE
 from unas_hw.search.selection import Path as Choices
-from unas_hw.search.selection import Selection, select
 from unas_hw.search.settings import SearchSettings
 from unas_hw.spaces import find_space
 from unas_hw.spaces.subspace import everything
@@ -180,12 +179,8 @@ def searched(
         for _ in unas.steps():
             pass
         peak_bytes = peak.bytes()
-    selection, model = Selection(), prepared.model
-    meter = TableMeter(model)
-    for found in select(
-        unas.distribution, model, meter, prepared.budget.in_ms, unas.valid_losses, TimingRule(), meter.headroom
-    ):
-        selection = found
+    fits = prepared.fits if prepared.constraints else None
+    *_, selection = Compared(unas).select(prepared.budget.in_ms, TimingRule(), unas.meter.headroom, fits)
     assert selection.best is not None
     path = prepared.whole.indices(prepared.space.architecture(selection.best))
     return path, peak_bytes, {"epochs": epochs, "warmup_epochs": warmup, "step_s": step_s}

@@ -4,6 +4,7 @@ A kill at any moment loses no measurements.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from unas_hw.meter import Reading
 from unas_hw.progress import Job, finish
 from unas_hw.repair.job import repair, repaired_scale, searched
 from unas_hw.repair.neighbours import scale_of
+from unas_hw.search.evidence import Evidence
 from unas_hw.space import Architecture
 from unas_hw.training import Recipe
 from unas_hw.verify.artifact import Context, open_run
@@ -52,6 +54,22 @@ def test_a_table_that_is_wrong_by_more_than_a_factor_is_repaired_too(context: Co
     assert 0.85 * budget_ms <= found.reading.upper_ms <= budget_ms
     predicted_ms = device.model.latency_ms(context.space.indices(found.architecture))
     assert found.scale * predicted_ms == pytest.approx(found.reading.judged_ms)  # and not what large networks say
+
+
+def test_the_neighbour_that_the_search_would_keep_is_measured(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: list[Sequence[tuple[int, ...]]] = []
+
+    def last(_: Evidence, paths: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        offered.append(paths)
+        return sorted(paths, reverse=True)
+
+    monkeypatch.setattr(Evidence, "order", last)
+    device = Device(context)
+    repaired(context, device, between(device, context, 0.5))
+    assert [context.space.indices(each) for each in device.measured] == [max(paths) for paths in offered]
+    assert len(offered[0]) > 1
 
 
 def test_what_was_learnt_is_kept_in_the_run_and_the_table_stays(context: Context) -> None:

@@ -29,6 +29,7 @@ from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
 from unas_hw.latency_model import LatencyModel
+from unas_hw.methods.unas import compared
 from unas_hw.methods.unas import job as jobs_unas
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import UnasSearch
@@ -194,7 +195,7 @@ def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
         for found in select(*args):
             yield Selection(found.readings, None)
 
-    monkeypatch.setattr(jobs_unas, "select", hopeless)
+    monkeypatch.setattr(compared, "select", hopeless)
     result = finish(search(settings, rule))
     assert result["feasible"] is False
     final = [line for line in Run.find(None).lines("measurements.jsonl") if line["label"] == "final"]

@@ -14,6 +14,7 @@ from unas_hw.latency_model import LatencyModel
 from unas_hw.meter import Reading, TableMeter
 from unas_hw.methods.pruning.config import METHOD
 from unas_hw.methods.registry import methods
+from unas_hw.methods.unas.compared import Compared
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.network import inherit, recalibrate
@@ -22,7 +23,7 @@ from unas_hw.repair.neighbours import aim_ms, neighbours, scale_of
 from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of
 from unas_hw.search.run_folder import CHECKPOINT, SUBSPACE
-from unas_hw.search.selection import Path, best_of
+from unas_hw.search.selection import Path
 from unas_hw.settings import AS_BEFORE
 from unas_hw.space import Architecture
 from unas_hw.spaces import SUBSET, find_space
@@ -88,6 +89,12 @@ class Repaired:
 def repaired_scale(run: Run) -> float:
     """What the table's predictions are multiplied by for this run's device; 1 where nothing was repaired."""
     return float(run.read_json(STATE)["scale"]) if (run.path / STATE).is_file() else 1.0
+
+
+def forget(run: Run) -> None:
+    """Leaves nothing of what was measured for a repair."""
+    for name in (STATE, JOURNAL):
+        (run.path / name).unlink(missing_ok=True)
 
 
 def repair(
@@ -183,6 +190,7 @@ class _State:
     def __init__(self, context: Context, budget_ms: float, first: Reading, label: str) -> None:
         self.run, self.budget_ms = context.run, budget_ms
         self.unas = searched(context, budget_ms)
+        self.compared = Compared(self.unas)
         self.model, self.start = self.unas.model, self.unas.space.indices(context.architecture)
         self.label = {"label": label, "start": str(context.architecture)}
         self.readings: dict[Path, Reading] = {self.start: first}
@@ -226,7 +234,7 @@ class _State:
         """The neighbour to measure now.
 
         By what measurements may be at most, since that is judged. Of the most probable neighbours the one that the
-        shared weights do best with; as in ``select`` the slower one where they do not differ by more than chance.
+        search would keep.
         """
         seen = [(self.predicted_ms(path), each.upper_ms) for path, each in self.readings.items()]
         log_probs = [probs.detach().log() for probs in self.unas.distribution.probs()]
@@ -236,7 +244,7 @@ class _State:
             fits = self.fits if self.unas.constraints else None
             found = neighbours(self.model, self.start, log_probs, most_ms, fits=fits, tried=list(self.readings))
             if found:
-                return best_of(found, self.unas.compared_losses, self.model)
+                return self.compared.best(found)
         # What larger networks say need not hold for the smallest: before giving up it is measured.
         smallest = self.model.smallest
         may_fit = self.predicted_ms(smallest) <= self.budget_ms and self.fits(smallest)

@@ -129,10 +129,8 @@ def select(
         fitting = [path for path in within if fits is None or fits(path)]
         if not fitting:
             selection.best = None
-        elif order:
-            selection.best = order(_using(fitting, model))[0]
         else:
-            selection.best = best_of(fitting, decide, model)
+            selection.best = best_of(fitting, decide, model, order)
         if not set(fitting).isdisjoint(neighbours):  # a mode that fits with room to spare leaves the budget unused
             break
         ratios = [reading.judged_ms / model.latency_ms(path) for path, reading in selection.readings.items()]
@@ -179,13 +177,17 @@ def select_first(
     yield selection
 
 
-def best_of(paths: Sequence[Path], losses: Losses, model: LatencyModel) -> Path:
-    """The lowest mean loss of those that use the budget: as the slowest does that is worse by no more than chance.
+def best_of(paths: Sequence[Path], losses: Losses, model: LatencyModel, order: Order | None = None) -> Path:
+    """The first in an order of those that use the budget: as the slowest does.
 
-    An unused budget is unused accuracy, but a few percent of it say nothing: ``BAND``. Chance is ``CHANCE`` standard
-    errors of the difference on the same images. Slow by prediction, since the highest of several measurements would not
-    repeat itself.
+    Without an order it is the lowest mean loss of those that use it as the slowest does that is worse by no more than
+    chance: ``CHANCE`` standard errors of the difference on the same images.
+
+    An unused budget is unused accuracy, but a few percent of it say nothing: ``BAND``. Slow by prediction, since the
+    highest of several measurements would not repeat itself.
     """
+    if order:
+        return order(_using(paths, model))[0]
     loss = {path: losses(path) for path in paths}
 
     def mean(path: Path) -> tuple[float, Path]:

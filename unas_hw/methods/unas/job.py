@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from profilers.units import format_ms
 from unas_hw.distributed import ALONE
 from unas_hw.memory import StepPeak
 from unas_hw.meter import NetworkMeter, TableMeter, enough_for
+from unas_hw.methods.unas.compared import Compared
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.methods.unas.found import fine_tuned
 from unas_hw.methods.unas.memory_fit import fit_memory, told_mode
@@ -19,10 +19,9 @@ from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.methods.unas.settled import settle
 from unas_hw.objectives.forms import departure
 from unas_hw.progress import Job, Step
-from unas_hw.search.evidence import Evidence
 from unas_hw.search.prepared import Prepared, meter_of, reported
 from unas_hw.search.result import finish
-from unas_hw.search.selection import CANDIDATES, Path, probable, select
+from unas_hw.search.selection import CANDIDATES, Path, probable
 from unas_hw.search.settings import SearchSettings
 
 TARGET = "target.json"
@@ -85,24 +84,9 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
             peak_bytes = peak.bytes() if peak else None
         headroom = prepared.headroom(meter)
         settle(unas, budget.in_ms * (1 - headroom), prepared.fits)
-        compared = cache(unas.compared_losses)
-        ranked_by, evidence = unas.config.ranked_by, None
-        if ranked_by != "loss":
-            evidence = Evidence(prepared.space, compared, prepared.data, settings.seed, ranked_by)
-        yield from _compare(evidence.look if evidence else compared, unas, prepared, headroom)
-        rounds = select(
-            unas.distribution,
-            model,
-            meter,
-            budget.in_ms,
-            unas.valid_losses,
-            enough_for(prepared.rule, budget),
-            headroom,
-            prepared.fits if prepared.constraints else None,
-            unas.config.compared,
-            evidence.order if evidence else None,
-            compared,
-        )
+        compared, fits = Compared(unas), prepared.fits if prepared.constraints else None
+        yield from _compare(compared, prepared, headroom, fits)
+        rounds = compared.select(budget.in_ms, enough_for(prepared.rule, budget), headroom, fits)
         selection = yield from reported(rounds, model)
     path = selection.best or selection.nearest
     network, valid_accuracy = yield from fine_tuned(unas, path, run)
@@ -123,13 +107,13 @@ def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
     return float(prepared.run.read_json(TARGET)["target_ms"])
 
 
-def _compare(look: Callable[[Path], object], unas: UnasSearch, prepared: Prepared, headroom: float) -> Job[None]:
+def _compare(compared: Compared, prepared: Prepared, headroom: float, fits: Callable[[Path], bool] | None) -> Job[None]:
     """Looks at the networks that ``select`` compares first."""
-    count, fits = unas.config.compared, prepared.fits if prepared.constraints else None
-    log_probs = [probs.detach().log() for probs in unas.distribution.probs()]
+    count, distribution = compared.unas.config.compared, compared.unas.distribution
+    log_probs = [probs.detach().log() for probs in distribution.probs()]
     paths = probable(prepared.model, log_probs, prepared.budget.in_ms, headroom, fits, count)
     for number, path in enumerate(paths if count > CANDIDATES else (), 1):
-        look(path)
+        compared.look(path)
         yield Step("compare candidates", number, len(paths))
 
 
