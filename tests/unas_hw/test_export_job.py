@@ -28,11 +28,14 @@ from unas_hw.jobs.search import search
 from unas_hw.jobs.verify import BROKEN, verify
 from unas_hw.methods.unas.config import UnasConfig
 from unas_hw.progress import finish
+from unas_hw.repair.job import repaired_scale
 from unas_hw.runs import Run
 from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
-from unas_hw.verify import artifact
+from unas_hw.verify import artifact, latency
+from unas_hw.verify.latency import Latency
+from unas_hw.verify.subject import Subject
 
 SPACE = str(Path(__file__).parents[2] / "examples" / "tiny.yaml")
 """Half the layers of ``mbconv-small``, and one block of a user's own."""
@@ -137,6 +140,32 @@ def test_an_onnx_file_tells_what_one_has_to_know_of_it(run: Run, rule: TimingRul
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("scales", "again", "last"), [((0.5, 0.6, 0.99), 2, 0.99), ((0.5,) * 9, 3, 0.5)])
+def test_a_moment_in_which_the_machine_is_slow_is_waited_for(
+    run: Run, rule: TimingRule, monkeypatch: pytest.MonkeyPatch, scales: tuple[float, ...], again: int, last: float
+) -> None:
+    real, left = latency._measured, iter(scales)
+
+    def measured(*args: Any, **words: Any) -> Latency:
+        found = real(*args, **words)
+        assert found.reading is not None
+        return replace(found, reading=replace(found.reading, anchor_scale=next(left)))
+
+    monkeypatch.setattr(latency, "_measured", measured)
+    monkeypatch.setattr(latency, "PAUSES_S", (0, 0, 0))
+    job, notes = verify(str(run.path / "export" / "model.onnx"), device="cpu", rule=rule), list[str]()
+    while True:
+        try:
+            notes.append(next(job).note)
+        except StopIteration as end:
+            report = end.value
+            break
+    told = [note for note in notes if "measuring again" in note]
+    assert len(told) == again
+    assert "take 2.00 times as long" in told[0]
+    assert report["anchor_scale"] == last
+
+
 def test_a_shorter_type_is_timed_beside_float32_and_slower_is_said_to_be(run: Run, rule: TimingRule) -> None:
     report = finish(export(ExportSettings(format="onnx", precision="int8", repair=False), rule))
     assert report["float32_ms"] > 0
@@ -270,6 +299,31 @@ def test_a_missed_budget_is_repaired_and_the_file_is_of_the_new_network(run: Run
     assert said["architecture"] == report["architecture"] == run.read_json("result.json")["architecture"]
     assert json.loads((run.path / "export" / "report.json").read_text()) == report
     assert finish(verify(rule=rule))["passed"]
+
+
+def test_a_network_that_missed_its_budget_in_a_slow_moment_only_is_kept(
+    run: Run, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, result, slow = latency._measured, run.read_json("result.json"), list[str]()
+
+    def measured(subject: Subject, *args: Any, **words: Any) -> Latency:
+        found = real(subject, *args, **words)
+        assert found.reading is not None
+        if str(subject.context.architecture) == result["architecture"] and slow:
+            return found
+        slow.append(str(subject.context.architecture))
+        return replace(found, reading=replace(found.reading, raw_ms=2 * found.reading.raw_ms, anchor_scale=0.5))
+
+    monkeypatch.setattr(latency, "_measured", measured)
+    report = finish(export(ExportSettings(format="onnx"), rule))
+    assert len({*slow}) > 1, "others were measured"
+    assert report["passed"], _failed(report)
+    assert report["architecture"] == result["architecture"] == run.read_json("result.json")["architecture"]
+    assert (report["repair"]["reason"], report["repair"]["scale"]) == (
+        "not needed: the machine was slow for a while",
+        1,
+    )
+    assert repaired_scale(run) == 1
 
 
 def test_a_budget_that_nothing_keeps_is_left_missed_with_the_reason(run: Run, rule: TimingRule) -> None:

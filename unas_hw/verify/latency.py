@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from unas_hw.search.published import STANDS_IN
 from unas_hw.spaces import in_precision
 from unas_hw.verify import MOST_MOVED
 from unas_hw.verify.subject import Subject
+
+PAUSES_S = (5, 15, 30)
+"""Before it is measured again beside anchors that are not believed: what slows a shared host passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +107,14 @@ def measure(subject: Subject, device: str | None, rule: TimingRule) -> Job[Laten
     kind = "gpu" if header["fingerprint"].get("kind") == "gpu" else "cpu"
     elsewhere = device is None and not by_table and kind not in kinds
     where = device or (kinds[0] if elsewhere else str(header["device"]))
-    try:
+
+    def opened() -> Profiler:
         if by_table:
-            profiler = profiler_of(table)
-        else:
-            profiler = open_device(where, runtime=subject.runtime, threads=max(1, header["threads"]))
+            return profiler_of(table)
+        return open_device(where, runtime=subject.runtime, threads=max(1, header["threads"]))
+
+    try:
+        profiler = opened()
     except (MissingDeviceError, MissingDependencyError, UnknownNameError) as error:
         if device is not None:
             raise
@@ -119,8 +126,17 @@ def measure(subject: Subject, device: str | None, rule: TimingRule) -> Job[Laten
         why = f"the budget is for a batch of {subject.context.space.input_shape[0]}"
     if by_table and (what := changed(table.environment, profiler.environment())):
         yield Step("measure", 0, 1, f"{what} since the table was measured: the anchors beside the file are the scale")
+    pauses_s = iter(() if simulated else PAUSES_S)
     try:
-        return _measured(subject, profiler, rule, by_table=by_table, why=why)
+        while not (found := _measured(subject, profiler, rule, by_table=by_table, why=why)).believed:
+            if (pause_s := next(pauses_s, None)) is None:
+                break
+            assert found.reading is not None  # believed is asked of it
+            slower = f"the anchors take {1 / found.reading.anchor_scale:.2f} times as long as in the table"
+            yield Step("measure", 0, 1, f"{slower}: measuring again in {pause_s} s, in case that passes")
+            time.sleep(pause_s)
+            profiler = opened()
+        return found
     except ConversionError as error:
         if subject.runtime != "openvino" or subject.manifest.precision not in ("float16", "bfloat16"):
             raise
