@@ -2,8 +2,9 @@
 
     python -m benchmarks.resume
 
-The search runs on a simulated device, whose measurements repeat themselves: its metrics have to be equal bit for bit.
-The profile runs on the simulated device and on this CPU: its table has to have the same keys.
+Searches are killed after a random time, profiles once the table has a random share of its bytes. The search runs on a
+simulated device, whose measurements repeat themselves: its metrics have to be equal bit for bit. The profile runs on
+the simulated device and on this CPU: its table has to have the same keys.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.commands import PROGRAM, environment, unas_hw
@@ -33,16 +35,28 @@ SEARCH = (
 )
 
 
-def killed(folder: Path, words: tuple[str, ...], after_s: float) -> bool:
-    """Starts a command and kills it; whether it was still running."""
+def killed(folder: Path, words: tuple[str, ...], ready: Callable[[], bool]) -> bool:
+    """Starts a command and kills it once that is so; whether it was still running."""
     process = subprocess.Popen(
         [*PROGRAM, *words], cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(after_s)
+    while process.poll() is None and not ready():
+        time.sleep(0.02)
     running = process.poll() is None
     process.kill()
     process.wait()
     return running
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Whether so much time has passed from now."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+def as_large(path: Path, bytes_: float) -> Callable[[], bool]:
+    """Whether the file is there and has so many bytes."""
+    return lambda: path.exists() and path.stat().st_size >= bytes_
 
 
 def keys(path: Path) -> set[str]:
@@ -65,7 +79,7 @@ def main() -> None:
             folder = Path(name) / f"search{number}"
             folder.mkdir()
             unas_hw(folder, "profile", "--device", "sim:phone")
-            kills = [killed(folder, SEARCH, rng.uniform(4, 0.6 * lasts_s)) for _ in range(3)]
+            kills = [killed(folder, SEARCH, after(rng.uniform(4, 0.6 * lasts_s))) for _ in range(3)]
             seen = unas_hw(folder, *SEARCH)
             metrics = [(each / "runs" / "r" / "metrics.jsonl").read_bytes() for each in (whole, folder)]
             row = {
@@ -82,10 +96,10 @@ def main() -> None:
             whole, folder = Path(name) / f"whole-{device}", Path(name) / f"killed-{device}"
             whole.mkdir()
             folder.mkdir()
-            begin = time.monotonic()
             unas_hw(whole, *words)
-            lasts_s = time.monotonic() - begin
-            kills = [killed(folder, words, rng.uniform(0.4 * lasts_s, 0.9 * lasts_s)) for _ in range(3)]
+            bytes_, table = (whole / "t.jsonl").stat().st_size, folder / "t.jsonl"
+            shares = sorted(rng.uniform(0.1, 0.8) for _ in range(3))
+            kills = [killed(folder, words, as_large(table, share * bytes_)) for share in shares]
             unas_hw(folder, *words)
             row = {
                 "what": f"profile on {device}",
