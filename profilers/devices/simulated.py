@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from profilers.errors import DeviceLostError, UnknownNameError, did_you_mean
 from profilers.power_base import CounterMeter, Energy, PowerMeter
 from profilers.profiler import Profiler
+from profilers.timing import TimingRule, calls_per_block
 from profilers.workload import Workload
 
 
@@ -171,14 +172,12 @@ class SimulatedProfiler(Profiler):
     def _meter(self) -> PowerMeter:
         return SimulatedMeter(self)
 
+    def _calls_per_block(self, key: str, rule: TimingRule) -> int:
+        # By the true latency: by samples it would depend on the session before, and the last digit of what follows too.
+        return calls_per_block(lambda key, calls: self._spend_s(key, calls, 1.0), key, rule)
+
     def _time_s(self, key: str, calls: int) -> float:
-        self._timings += 1
         model = self.model
-        if model.drop_after and self._timings > model.drop_after:
-            raise DeviceLostError(
-                f"{self.device} dropped the connection after {model.drop_after} timings",
-                mend="run the same command again: what was measured is kept",
-            )
         count = self._taken[key] = self._taken.get(key, 0) + 1
         draw = random.Random(f"{model.seed} {self._label} {key} {count}")
         factor = math.exp(draw.gauss(0, model.noise)) * (1 + model.drift_per_s * self._now_s)
@@ -186,6 +185,16 @@ class SimulatedProfiler(Profiler):
             factor *= model.two_speed
         if draw.random() < model.outliers:
             factor *= 10
+        return self._spend_s(key, calls, factor)
+
+    def _spend_s(self, key: str, calls: int, factor: float) -> float:
+        self._timings += 1
+        model = self.model
+        if model.drop_after and self._timings > model.drop_after:
+            raise DeviceLostError(
+                f"{self.device} dropped the connection after {model.drop_after} timings",
+                mend="run the same command again: what was measured is kept",
+            )
         seconds = self._true_ms[key] * factor * calls / 1e3
         self._rest(seconds)
         self.spent_mj += self._true_mj[key] * calls

@@ -51,6 +51,16 @@ def test_a_sample_does_not_depend_on_what_was_measured_before_or_beside_it() -> 
     assert _ms(again, SMALL.key) == alone
 
 
+def test_a_sample_does_not_depend_on_the_session_after_which_it_was_loaded() -> None:
+    workload = convolution(20)  # of which three or four calls are a block, as chance would have it
+    alone = _ms(_samples("phone", workload), workload.key)
+    for number in range(50):
+        with SimulatedProfiler("phone", 1) as profiler:
+            profiler.measure_all([SMALL], QUICK, label=f"before {number}")
+            again = list(profiler.sample(list(profiler.load([workload], QUICK)), QUICK, label="session 0"))
+        assert _ms(again, workload.key) == alone  # to the last digit
+
+
 def test_a_median_is_near_the_true_latency() -> None:
     with SimulatedProfiler("phone", 1) as profiler:
         found = profiler.measure_all([SMALL, MIDDLE, LARGE], LONG)
