@@ -25,7 +25,7 @@ from unas_hw.meter import Reading
 from unas_hw.network import WEIGHTS
 from unas_hw.progress import Job, Step
 from unas_hw.repair.adoption import adopt
-from unas_hw.repair.job import Repaired, forget, repair
+from unas_hw.repair.job import Repaired, forget, known, repair, repaired_scale
 from unas_hw.space import Architecture
 from unas_hw.verify.artifact import Context, open_run
 from unas_hw.verify.card import write_model_card
@@ -94,6 +94,7 @@ def export(settings: ExportSettings, rule: TimingRule | None = None) -> Job[dict
         for _ in range(REPAIRS):
             if not (report["budget_missed"] and report["measured_ms"] is not None and mends):
                 break
+            before = known(context.run)
             found = yield from _repaired(context, fmt, options, settings.device, rule, report)
             rounds += [each.to_json() for each in found.rounds]
             history = {
@@ -108,8 +109,9 @@ def export(settings: ExportSettings, rule: TimingRule | None = None) -> Job[dict
                 # Judged by the clock while the machine was not what it was: that may have passed.
                 report = yield from _exported(context, fmt, options, settings.device, rule)
                 if not report["budget_missed"]:
-                    forget(context.run)
-                    history |= {"reason": "not needed: the machine was slow for a while", "scale": 1.0}
+                    forget(context.run, before)
+                    history["reason"] = "not needed: the machine was slow for a while"
+                    history["scale"] = repaired_scale(context.run)
                     break
             yield from adopt(context, found.architecture, found.reading, found.scale)
             context = open_run(str(context.run.path))

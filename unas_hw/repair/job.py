@@ -91,10 +91,23 @@ def repaired_scale(run: Run) -> float:
     return float(run.read_json(STATE)["scale"]) if (run.path / STATE).is_file() else 1.0
 
 
-def forget(run: Run) -> None:
-    """Leaves nothing of what was measured for a repair."""
-    for name in (STATE, JOURNAL):
-        (run.path / name).unlink(missing_ok=True)
+Known = tuple[dict[str, Any] | None, int]
+"""What a run had of repairs: the last one, and lines of the journal."""
+
+
+def known(run: Run) -> Known:
+    """What ``forget`` goes back to."""
+    return run.read_json(STATE) if (run.path / STATE).is_file() else None, len(run.lines(JOURNAL))
+
+
+def forget(run: Run, before: Known) -> None:
+    """Leaves nothing of what was measured since."""
+    state, lines = before
+    run.keep_lines(JOURNAL, lines)
+    if state:
+        run.write_json(STATE, state)
+    else:
+        (run.path / STATE).unlink(missing_ok=True)
 
 
 def repair(
