@@ -210,6 +210,8 @@ def main() -> None:
         name = f"search_known_truth_{words.space}_{words.device.partition(':')[2] or words.device}"
         for stage in STAGES:
             groups = [group for group in stage if group in words.groups]
+            if not groups:
+                continue
             if beside := [group for group in groups if group in SEARCHES and group != "now"]:
                 plan = replace(plan, epochs={**plan.epochs, **equal_epochs(plan, beside, words.seeds)})
             facts["epochs"] = dict(plan.epochs)
