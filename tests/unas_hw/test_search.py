@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 
 import unas_hw
-from latency_tables.errors import MissingEntryError, NoisyTableError, TableError
-from latency_tables.home import Target, default_path
 from latency_tables.table import LatencyTable
 from profilers.registry import open_profiler
 from profilers.timing import TimingRule
+from tests.unas_hw.searches import UNTRAINED, until
 from unas_hw.errors import BudgetError, DataError, RunError, UnknownSpaceError
 from unas_hw.jobs import search as jobs_search
-from unas_hw.jobs.profile import profile
 from unas_hw.jobs.search import search
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.unas import compared
@@ -41,8 +39,6 @@ from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 
-UNTRAINED = UnasConfig(warmup_epochs=0, epochs=0, finetune_epochs=0)
-"""Nothing is learnt: for what a search does around the learning."""
 TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24, measure_every=2)
 
 
@@ -64,17 +60,6 @@ def whole(settings: SearchSettings, rule: TimingRule, tmp_path_factory: pytest.T
         patch.chdir(folder)
         finish(search(replace(settings, config=TINY), rule))
     return folder
-
-
-def _until(settings: SearchSettings, rule: TimingRule, wanted: Callable[[Step], bool]) -> list[Step]:
-    """The steps of a search up to the wanted one; it is then killed."""
-    job, seen = search(settings, rule), list[Step]()
-    for step in job:
-        seen.append(step)
-        if wanted(step):
-            job.close()
-            return seen
-    pytest.fail(f"not seen in {seen}")
 
 
 def test_a_search_reports_what_it_found_and_leaves_it_in_files(
@@ -133,7 +118,7 @@ def test_a_search_ends_at_the_latency_that_it_may_ship(whole: Path) -> None:
 
 def test_a_finished_search_is_not_made_again(settings: SearchSettings, rule: TimingRule) -> None:
     first = finish(search(settings, rule))
-    steps = _until(settings, rule, lambda step: "is finished" in step.note)
+    steps = until(settings, rule, lambda step: "is finished" in step.note)
     assert len(steps) == 1
     assert finish(search(settings, rule)) == first
 
@@ -167,25 +152,12 @@ def test_a_budget_below_the_smallest_network_is_refused_before_anything_is_train
 
 
 def test_a_budget_above_the_largest_network_is_said_to_bind_nothing(settings: SearchSettings, rule: TimingRule) -> None:
-    steps = _until(replace(settings, budget="1s"), rule, lambda step: bool(step.note))
+    steps = until(replace(settings, budget="1s"), rule, lambda step: bool(step.note))
     assert "1.00 s binds nothing: the largest network takes 0." in steps[-1].note
     tight = list[Step]()
     job = search(settings, rule)
     tight.extend(job)
     assert not any("binds nothing" in step.note for step in tight)
-
-
-@pytest.mark.parametrize(("upper", "told"), [(1.5, True), (1.05, False)])
-def test_what_the_error_of_a_table_costs_of_the_budget_is_told(
-    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch, upper: float, told: bool
-) -> None:
-    monkeypatch.setattr(LatencyModel, "upper", lambda *_: upper)
-    notes = [step.note for step in search(settings, rule) if "below the budget" in step.note]
-    assert len(notes) == told
-    if told:
-        assert "may take 50% more" in notes[0]
-        assert "aiming 33% below the budget" in notes[0]
-        assert "unas-hw profile --more" in notes[0]
 
 
 def test_where_no_candidate_fits_the_nearest_is_reported_as_a_failure(
@@ -235,46 +207,6 @@ def test_a_budget_at_a_percentile_is_kept_at_that_percentile(settings: SearchSet
     tail = finish(search(replace(settings, budget=f"{median['budget_ms']}ms@p90", run="tail"), rule))
     assert (median["percentile"], tail["percentile"]) == (50, 90)
     assert tail["feasible"] and tail["measured_ms"] <= tail["budget_ms"]
-
-
-def test_without_a_table_the_device_is_profiled_first_and_then_remembered(
-    settings: SearchSettings, rule: TimingRule
-) -> None:
-    fresh = replace(settings, table=None, device="sim:phone")
-    steps = _until(fresh, rule, lambda step: step.stage == "measure candidates")
-    assert "no table for mbconv-small@1x1x8x8 yet: profiling sim:phone first" in steps[0].note
-    path = default_path("mbconv-small@1x1x8x8", "sim:phone", "simulated", 1)
-    assert path.is_file()
-    again = _until(replace(fresh, device=None, run="two"), rule, lambda step: bool(step.note))
-    assert again[-1].note == f"latencies from {path}, the last profiled"
-
-
-@pytest.mark.parametrize(
-    ("target", "what"),
-    [(Target(device="cpu"), "of device sim:phone, not cpu"), (Target(threads=4), "of threads 1, not 4")],
-)
-def test_a_table_of_another_device_than_asked_for_is_refused(
-    settings: SearchSettings, rule: TimingRule, target: Target, what: str
-) -> None:
-    with pytest.raises(TableError, match=what) as caught:
-        finish(search(replace(settings, **asdict(target)), rule))
-    assert str(target).split()[0] in caught.value.mend
-
-
-def test_a_table_that_lacks_operations_is_refused_by_name(
-    settings: SearchSettings, rule: TimingRule, table_path: Path
-) -> None:
-    with pytest.raises(MissingEntryError, match=r"has no row for .*, and . rows of kind .* are too few") as caught:
-        finish(search(replace(settings, table=table_path), rule))
-    assert "unas-hw profile" in caught.value.mend
-
-
-def test_a_table_that_is_too_noisy_is_refused(settings: SearchSettings, rule: TimingRule, tmp_path: Path) -> None:
-    path = tmp_path / "noisy.jsonl"
-    finish(profile(find_space("mbconv-small"), open_profiler("sim:phone?noise=0.4"), path=path, rule=rule, networks=2))
-    with pytest.raises(NoisyTableError, match="no budget can be kept with it") as caught:
-        finish(search(replace(settings, table=path), rule))
-    assert "--more" in caught.value.mend
 
 
 @pytest.mark.parametrize(
@@ -350,28 +282,6 @@ def test_a_search_that_is_killed_twice_finds_what_an_undisturbed_one_finds(
         assert (killed.path / name).read_bytes() == (undisturbed / name).read_bytes(), name
     losses = [[line["loss"] for line in run.lines("finetune/metrics.jsonl")] for run in (killed, Run.open(undisturbed))]
     assert losses[0] == losses[1]
-
-
-def test_a_table_of_a_machine_that_changed_is_rescaled_before_a_search_begins(
-    settings: SearchSettings, small_table_path: Path, rule: TimingRule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "small.jsonl"
-    path.write_bytes(small_table_path.read_bytes())
-    table = LatencyTable.load(path)
-    for session in table.sessions:
-        session["environment"]["clock_mhz"] = [2600.0]
-    table.save()
-    now = {"clock_mhz": [1300.0]}
-    monkeypatch.setattr("profilers.devices.simulated.SimulatedProfiler.environment", lambda self: now)
-    asked = replace(settings, table=path)
-    notes = [step.note for step, _ in zip(search(asked, rule), range(300), strict=False)]
-    assert any("clock 2600 -> 1300 MHz since small.jsonl was measured" in note for note in notes)
-    assert len(LatencyTable.load(path).sessions) == len(table.sessions) + 1
-    # A search that has begun goes on with the table that it began with.
-    now["clock_mhz"] = [650.0]
-    notes = [step.note for step, _ in zip(search(asked, rule), range(300), strict=False)]
-    assert not any("MHz" in note for note in notes)
-    assert len(LatencyTable.load(path).sessions) == len(table.sessions) + 1
 
 
 @pytest.mark.parametrize("name", [None, pytest.param("one", marks=pytest.mark.slow)])
