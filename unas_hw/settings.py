@@ -51,7 +51,6 @@ class Setting:
         metavar: What stands for the value in the help.
         group: Heading of the help under which it stands.
         read: ``module:function`` that makes a value of a text, such as ``500k``.
-        place: Whether it says only where work is done: another value is no other search.
     """
 
     help: str
@@ -61,7 +60,6 @@ class Setting:
     metavar: str | None = None
     group: str = COMMON
     read: str | None = None
-    place: bool = False
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:

@@ -13,11 +13,11 @@ import safetensors.torch
 
 from unas_hw.data import load_dataset
 from unas_hw.errors import ChildError
-from unas_hw.methods.monas.child import told_child, train_child
-from unas_hw.methods.monas.workers import TRIES, LocalWorkers, Workers
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
 from unas_hw.training import Recipe
+from unas_hw.training.child import told_child, train_child
+from unas_hw.training.workers import TRIES, LocalWorkers, Workers
 
 MORTAL = """
 import os, signal
@@ -103,7 +103,7 @@ def test_a_child_whose_worker_is_lost_is_trained_by_another(
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_ray_cluster_does_as_well(children: Callable[[int], list[dict[str, Any]]]) -> None:
     pytest.importorskip("ray", reason="needs ray: pip install 'unas-hw[ray]'")
-    from unas_hw.methods.monas.ray_workers import RayWorkers
+    from unas_hw.training.ray_workers import RayWorkers
 
     with RayWorkers("local", 2) as cluster:
         _loses_none(cluster, children)

@@ -157,7 +157,7 @@ def test_the_best_keep_all_bounds_and_the_front_is_ordered_by_cost(space: ChainS
     assert [child.accuracy for child in front] == sorted({child.accuracy for child in front})
 
 
-@pytest.mark.parametrize("changes", [{"weight": 1.2}, {"children": 0}, {"softening": 1.0}, {"workers": 0}])
+@pytest.mark.parametrize("changes", [{"weight": 1.2}, {"children": 0}, {"softening": 1.0}])
 def test_settings_that_cannot_be_are_refused_by_name(space: SearchSpace, changes: dict[str, float]) -> None:
     config = replace(CONFIG, **changes)  # type: ignore[arg-type]
     with pytest.raises(MethodError, match=next(iter(changes))):

@@ -71,7 +71,7 @@ from unas_hw.methods.monas.config import MonasConfig
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])
 settings = SearchSettings(
-    budget=None, dataset=told["dataset"], table=Path(told["table"]), run="one",
+    budget=None, dataset=told["dataset"], table=Path(told["table"]), run="one", workers=2,
     config=MonasConfig(**told["monas"]),
 )
 for step in search(settings, TimingRule(**told["rule"])):
@@ -86,7 +86,7 @@ def test_a_search_that_is_killed_loses_no_finished_child_and_finds_the_same(
 ) -> None:
     told = {
         "dataset": settings.dataset, "table": str(settings.table), "rule": vars(rule),
-        "monas": asdict(replace(TINY, workers=2)),
+        "monas": asdict(TINY),
     }  # fmt: skip
     environment = {"PYTHONPATH": str(Path(unas_hw.__file__).parents[1]), "PATH": ""}
     with subprocess.Popen(
@@ -189,7 +189,7 @@ def test_without_ray_there_is_the_line_that_installs_it_before_a_run_is_begun(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match="ray is not installed") as caught:
-        finish(search(replace(settings, config=replace(TINY, ray="local")), rule))
+        finish(search(replace(settings, ray="local"), rule))
     assert caught.value.mend == "pip install 'unas-hw[ray]'"
     assert not Path("runs").exists()
 

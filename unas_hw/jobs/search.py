@@ -37,6 +37,7 @@ from unas_hw.search.settings import SearchSettings
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import default_space, find_space, in_precision
 from unas_hw.tasks import is_task
+from unas_hw.training.ray_workers import refuse_without_ray
 
 UNSURE = 0.1
 """Share of the budget that the error of predictions may cost before it is told."""
@@ -233,6 +234,8 @@ def _todays(table: LatencyTable, rule: TimingRule) -> Job[LatencyTable]:
 def _refuse(settings: SearchSettings, job: MethodJob) -> None:
     """Raises a ``UnasError`` for what cannot be, before a run is begun."""
     settings.config.check()
+    if settings.ray is not None:
+        refuse_without_ray()
     if is_task(settings.dataset) and not settings.config.plays:
         raise MethodError(
             f"--method {settings.method} learns from labelled images, and {settings.dataset} has none",

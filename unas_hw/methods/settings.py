@@ -19,6 +19,8 @@ DEFAULT = "unas"
 """The method of a search that was told none."""
 ALSO = ("seed", "method")
 """Of every search; also accepted under ``unas:``."""
+OF_MONAS = ("workers", "ray")
+"""Of every search; in 2026 only MONAS had them."""
 
 
 def settings_of(*, task: str | None = None, **told: Any) -> SearchSettings:
@@ -36,8 +38,9 @@ def settings_of(*, task: str | None = None, **told: Any) -> SearchSettings:
     """
     under = {name: dict(told.pop(name) or {}) for name in [*told] if name in sections()}
     told = {name: value for name, value in told.items() if value is not None}
-    for name in ALSO:  # where files had them in 2026
-        told.setdefault(name, under.get(DEFAULT, {}).pop(name, None))
+    for section, names in ((DEFAULT, ALSO), ("monas", OF_MONAS)):  # where files had them in 2026
+        for name in names:
+            told.setdefault(name, under.get(section, {}).pop(name, None))
     if task is not None:
         told |= _playing(task, told)
     method = find_method(told.pop("method") or DEFAULT)

@@ -15,7 +15,7 @@ from unas_hw.budget import Budget
 from unas_hw.runs import RUNS, Run
 from unas_hw.search.published import Proxy, shapes
 from unas_hw.search.settings import SearchSettings, as_told
-from unas_hw.settings import AS_BEFORE, settings_in
+from unas_hw.settings import AS_BEFORE
 from unas_hw.tasks import is_task
 from unas_hw.training import Hardware
 
@@ -72,18 +72,16 @@ def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, bud
     """What lies in the folder of a search as ``config.json``: a run with another is another run.
 
     Settings of UNAS stand beside the others, as they did when there was no other method; those of any other under its
-    name, but for where its work is done: that changes nothing it finds.
+    name. Where work is done is not there: that changes nothing that is found.
     """
     config, supernet = settings.config, settings.supernet
     flat = asdict(supernet) if supernet is not None and supernet.section == "unas" else {}
-    places = {name for name, _, known in settings_in(config) if known.place}
-    own = {name: value for name, value in asdict(config).items() if name not in places}
     return {
         **config_of_all(settings, setting, table, budget),
         "memory_budget": settings.memory_budget,
         "sampled_paths": settings.sampled_paths,
         **flat,
-        **({} if config is supernet and flat else {config.section: own}),
+        **({} if config is supernet and flat else {config.section: asdict(config)}),
         "method": settings.method,
         "seed": settings.seed,
     }

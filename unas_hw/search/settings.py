@@ -164,6 +164,17 @@ class SearchSettings(CommonSettings):
     sampled_paths: bool = setting(
         False, "For that budget, run fewer candidates a step if it has to be.", option="--sampled-paths", group=TRAINING
     )
+    workers: int | None = setting(
+        None,
+        "Processes of one thread that train networks; by default as many as there are cores, 8 at most.",
+        low=1,
+        option="--workers",
+        metavar="N",
+        group=TRAINING,
+    )
+    ray: str | None = setting(
+        None, "A Ray cluster that trains them, or local.", option="--ray", metavar="ADDRESS", group=TRAINING
+    )
     ending: MethodConfig | None = None
 
     def __post_init__(self) -> None:

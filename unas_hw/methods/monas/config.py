@@ -52,7 +52,3 @@ class MonasConfig(MethodConfig):
         metavar="FILE",
     )
     measure: bool = setting(False, "Measure the energy of every child as a whole, by the meter of the table's device.")
-    workers: int = setting(1, "Processes that train children.", low=1, option="--workers", metavar="N", place=True)
-    ray: str | None = setting(
-        None, "A Ray cluster that trains them, or local.", option="--ray", metavar="ADDRESS", place=True
-    )

@@ -12,13 +12,10 @@ from torch import nn
 
 from profilers.files import write_atomic
 from unas_hw.errors import DataError, MethodError
-from unas_hw.methods.monas.child import told_child
 from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.methods.monas.prices import Prices, reward_of
-from unas_hw.methods.monas.ray_workers import RayWorkers, refuse_without_ray
 from unas_hw.methods.monas.rewards import Child
 from unas_hw.methods.monas.search import Batch, MonasSearch
-from unas_hw.methods.monas.workers import LocalWorkers, Workers
 from unas_hw.progress import Job, Step
 from unas_hw.resources import Macs
 from unas_hw.search.accuracies import read_accuracies
@@ -28,6 +25,8 @@ from unas_hw.search.result import finish
 from unas_hw.search.selection import Path
 from unas_hw.search.settings import SearchSettings
 from unas_hw.training import Recipe
+from unas_hw.training.child import told_child
+from unas_hw.training.workers import Here, many, place_of
 
 CHILDREN, FRONT, PICTURE, TRAINED = "children.jsonl", "pareto.csv", "pareto.svg", "child.safetensors"
 TITLES = {
@@ -42,8 +41,6 @@ def refuse(settings: SearchSettings) -> None:
     """Raises ``MethodError``, ``DataError``, ``FileError`` or ``MissingDependencyError`` for what cannot be."""
     config = settings.config
     assert isinstance(config, MonasConfig)
-    if config.ray is not None:
-        refuse_without_ray()
     if config.accuracies is not None:
         _read(config.accuracies)
     has_bound = settings.budget or settings.limits or config.max_power_w or config.min_accuracy
@@ -72,7 +69,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     lines = {prepared.space.running(line["path"]): line for line in run.lines(CHILDREN)}
     search.resume([(line["batch"], _child(line)) for line in lines.values()])
     yield Step(
-        "children", len(search.known), config.children, f"children are {_how(config)}; their cost is {prices.cost}"
+        "children", len(search.known), config.children, f"children are {_how(prepared)}; their cost is {prices.cost}"
     )
     with ExitStack() as open_until_done:
         accuracies = _accuracies_of(prepared, open_until_done)
@@ -131,7 +128,7 @@ def _trained(prepared: Prepared, path: Path) -> Job[tuple[nn.Module, float | Non
     if prepared.config(MonasConfig).accuracies is not None:
         return network, None
     place = prepared.run.path / TRAINED
-    with LocalWorkers(1) as workers:
+    with Here() as workers:
         ((_, answer),) = workers.train([{**_told(prepared, path), "weights": str(place.resolve())}])
     saved = prepared.run.load_tensors(TRAINED)
     assert saved is not None
@@ -150,7 +147,7 @@ def _accuracies_of(prepared: Prepared, open_until_done: ExitStack) -> Accuracies
     if config.accuracies is not None:
         known = _table(prepared, config.accuracies)
         return lambda paths: ((path, known(path), None) for path in paths)
-    workers = open_until_done.enter_context(_workers(config))
+    workers = open_until_done.enter_context(many(prepared.settings.workers, prepared.settings.ray))
     macs = Macs(space)
 
     def trained(paths: Sequence[Path]) -> Iterator[tuple[Path, float, float | None]]:
@@ -159,12 +156,6 @@ def _accuracies_of(prepared: Prepared, open_until_done: ExitStack) -> Accuracies
             yield longest_first[number], answer["accuracy"], answer["seconds"]
 
     return trained
-
-
-def _workers(config: MonasConfig) -> Workers:
-    if config.ray is None:
-        return LocalWorkers(config.workers)
-    return RayWorkers(config.ray, config.workers)
 
 
 def _told(prepared: Prepared, path: Path) -> dict[str, Any]:
@@ -216,13 +207,11 @@ def _note(search: MonasSearch, batch: Batch) -> str:
     return f"{len(search.known)} children, {len(search.front())} on the front; best {best.accuracy:.2%}"
 
 
-def _how(config: MonasConfig) -> str:
+def _how(prepared: Prepared) -> str:
+    config, settings = prepared.config(MonasConfig), prepared.settings
     if config.accuracies is not None:
         return f"priced from {config.accuracies}"
-    place = (
-        f"{config.workers} process(es)" if config.ray is None else f"{config.workers} task(s) of Ray at {config.ray}"
-    )
-    return f"trained for {config.child_epochs} epochs each, in {place}"
+    return f"trained for {config.child_epochs} epochs each, in {place_of(settings.workers, settings.ray)}"
 
 
 def _as_line(child: Child) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Children of a search in processes of this machine: as many at a time as there are workers; a lost one is replaced."""
+"""Who trains the children of a search: this process, or several of this machine; a lost one is replaced."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
 from typing import Any, Self, final
 
+from profilers.agent.machine import usable_cores
 from unas_hw.errors import ChildError
+from unas_hw.training.child import train_child
 
+MOST = 8
+"""Processes where nobody says how many: each has PyTorch and the images in memory."""
 TRIES = 3
 """How often a child is begun whose worker is lost each time."""
 
@@ -26,7 +30,7 @@ class Workers(ABC):
         """Trains them at the same time, as far as there are workers; yields number and answer as they finish.
 
         Args:
-            children: By ``unas_hw.methods.monas.child.told_child``; the first are begun first.
+            children: By ``unas_hw.training.child.told_child``; the first are begun first.
 
         Raises:
             ChildError: If a child cannot be trained, or its worker was lost ``TRIES`` times.
@@ -41,6 +45,38 @@ class Workers(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def many(count: int | None, ray: str | None = None) -> Workers:
+    """So many workers, see ``--workers``; of a Ray cluster where one is named."""
+    count = count or _default()
+    if ray is not None:
+        from unas_hw.training.ray_workers import RayWorkers
+
+        return RayWorkers(ray, count)
+    return Here() if count == 1 else LocalWorkers(count)
+
+
+def place_of(count: int | None, ray: str | None) -> str:
+    """The same in words."""
+    count = count or _default()
+    return f"{count} process(es)" if ray is None else f"{count} task(s) of Ray at {ray}"
+
+
+def _default() -> int:
+    return min(len(usable_cores()), MOST)
+
+
+@final
+class Here(Workers):
+    """This process, on one thread."""
+
+    def train(self, children: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, child in enumerate(children):
+            yield number, train_child(child)
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 @final
@@ -82,7 +118,7 @@ class LocalWorkers(Workers):
             if self._closed:
                 raise ChildError("the workers were closed", mend="run the same command again")
             process = subprocess.Popen(
-                [sys.executable, "-m", "unas_hw.methods.monas.child"],
+                [sys.executable, "-m", "unas_hw.training.child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

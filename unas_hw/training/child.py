@@ -1,6 +1,6 @@
 """A child: one network trained for a little while, in whatever process; all that it is told is plain data.
 
-As a program (``python -m unas_hw.methods.monas.child``) it trains one child after another, each told by a line of JSON
+As a program (``python -m unas_hw.training.child``) it trains one child after another, each told by a line of JSON
 and answered by another. It ends with its input, or when nobody is left to read the answer.
 """
 
@@ -25,7 +25,9 @@ from unas_hw.errors import RunError
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
-from unas_hw.training import Recipe, accuracy, train
+from unas_hw.training.evaluation import accuracy
+from unas_hw.training.loop import train
+from unas_hw.training.recipes import Recipe
 
 
 def told_child(
@@ -64,8 +66,16 @@ def train_child(told: Mapping[str, Any], alive: Callable[[], bool] = lambda: Tru
     Raises:
         UnasError: If space or data cannot be opened here.
     """
-    begin = time.monotonic()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more add up in another order: the same child would get another accuracy
+    try:
+        return _trained(told, alive)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(told: Mapping[str, Any], alive: Callable[[], bool]) -> dict[str, Any]:
+    begin = time.monotonic()
     space, data = _opened(json.dumps({name: told[name] for name in _PLACE}))
     recipe = Recipe(**told["recipe"], seed=told["seed"])
     with torch.random.fork_rng(devices=[]):

@@ -10,8 +10,8 @@ from typing import Any, final
 
 from profilers.errors import MissingDependencyError, UnasError
 from unas_hw.errors import ChildError
-from unas_hw.methods.monas.child import train_child
-from unas_hw.methods.monas.workers import TRIES, Workers, answered
+from unas_hw.training.child import train_child
+from unas_hw.training.workers import TRIES, Workers, answered
 
 LOCAL = "local"
 
