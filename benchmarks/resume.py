@@ -30,6 +30,8 @@ SEARCH = (
     "3",
     "--measure-every",
     "5",
+    "--finals",
+    "8",
     "--run",
     "r",
 )

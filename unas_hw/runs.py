@@ -3,8 +3,9 @@
 ``config.json`` what it was told, ``metrics.jsonl`` one line an epoch, ``measurements.jsonl`` one line a measured
 network, ``checkpoint.safetensors`` the state after the last epoch, ``candidates.jsonl`` the networks of which one was
 kept, ``architecture.json``, ``result.json``, ``weights.safetensors`` of the network found, ``finetune/`` of its last
-epochs, ``train/`` and ``export/`` of the commands of these names; ``repair.jsonl`` one line a neighbour that export
-measured, ``repair.json`` what came of it, ``repair/before/`` the network that it replaced.
+epochs, ``finals.jsonl`` one line a training beside it, ``finals.json`` how long these are; ``train/`` and ``export/``
+of the commands of these names; ``repair.jsonl`` one line a neighbour that export measured, ``repair.json`` what came of
+it, ``repair/before/`` the network that it replaced.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ AS_BEFORE: Mapping[str, Any] = MappingProxyType(
         "compared": 6,
         "ranked_by": "loss",
         "compared_on": "valid",
+        "finals": "none",
     }
 )
 """What runs did that were begun before ``config.json`` had the setting."""
@@ -139,6 +140,16 @@ def typed(config: type, name: str, value: Any, key: str) -> Any:
             raise ConfigurationError(f"{key} is {value!r}, not a number", mend=f"write {key}: 0.1") from None
     if isinstance(wanted, type) and type(value) is not wanted:
         raise ConfigurationError(f"{key} is {value!r}, not of type {wanted.__name__}", mend=f"give {key} another value")
+    return value
+
+
+def typed_option(config: type, name: str, value: Any) -> Any:
+    """The same for a field with an option, which names it; a number outside its limits is refused too."""
+    shown = name.replace("_", "-")
+    value = typed(config, name, value, shown)
+    known = next((more for each, _, more in settings_in(config) if each == name), None)
+    if known is not None and isinstance(value, int | float) and not known.low <= value <= known.high:
+        raise ConfigurationError(f"--{shown} is {value}", mend=f"say --{shown} {known.low}, or more")
     return value
 
 

@@ -49,7 +49,7 @@ def main() -> None:
         os.chdir(folder)
         here = Path(folder)
         unas_hw(here, "profile", "--device", "sim:phone")
-        short = ("--epochs", "2", "--warmup-epochs", "2", "--export")
+        short = ("--epochs", "2", "--warmup-epochs", "2", "--finals", "none", "--export")
         unas_hw(here, "search", "--device", "sim:phone", "--latency-budget", "60%", *short)
         unas_hw(here, "search", "--device", "sim:phone", "--latency-budget", "30%", "--run", "other", *short)
         (run,) = [path for path in Path("runs").iterdir() if path.is_dir() and path.name != "other"]

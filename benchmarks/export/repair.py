@@ -86,7 +86,7 @@ class Searched:
             pass
 
     def _begin(self, name: str, budget: Budget) -> Run:
-        settings = SearchSettings(budget=str(budget), table=self.table.path, config=UNAS)
+        settings = SearchSettings(finals="none", budget=str(budget), table=self.table.path, config=UNAS)
         setting = Proxy(self.data, None, self.space, self.space)
         return Run.begin(RUNS / name, config_of(settings, setting, self.table, budget))
 

@@ -85,6 +85,7 @@ def prepared_of(folder: Path, name: str, seed: int, words: argparse.Namespace, b
     model = LatencyModel(space, table)
     budget = Budget.parse(SHARE).resolve(model.latency_ms(model.smallest), model.latency_ms(model.largest))
     settings = SearchSettings(
+        finals="none",
         budget=SHARE,
         space=SPACE,
         seed=seed,

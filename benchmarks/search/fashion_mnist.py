@@ -124,6 +124,7 @@ def do(plan: Plan, task: Task) -> dict[str, Any]:
         epochs = ["--warmup-epochs", warmup, "--epochs", proper]
         search = ["search", "--space", SPACE, "--device", "sim:phone", "--latency-budget", f"{SHARE:.0%}"]
         search += ["--dataset", str(plan.images), "--method", task.group, "--seed", str(task.seed), *words, *epochs]
+        search += ["--finals", "none"]  # all are trained afterwards
         before = _children_s()
         found = unas_hw(plan.folder, *search, "--set", "unas.finetune_epochs=0")
         spent["search_s"] = _children_s() - before

@@ -1,13 +1,14 @@
 """Searches whose answer is looked up instead of trained: NAS-Bench-Macro and NAS-Bench-201, on CIFAR-10.
 
     python -m benchmarks.search.known_truth --truth DIR --images cifar10.npz [--space macro] [--device sim:phone]
-        [--budgets 20 30 40 50 60] [--seeds 0 1 2] [--groups now before fbnet evolution] [--folder DIR] [--workers 2]
+        [--budgets 20 30 40 50 60] [--seeds 0 1 2] [--groups now before fbnet evolution] [--finals 450s] [--folder DIR]
+        [--workers 2]
 
 ``--truth`` has ``nasbench_macro_cifar10.parquet`` or ``nb201_accuracy.parquet``; ``--images`` is CIFAR-10 as an
 ``.npz``, of which the first 10,000 images train at 16 pixels and 1,112 validate. Regret is the true accuracy of the
 best network that the table has within the budget less that of the answer, in percentage points.
 
-- ``now``: ``unas-hw search`` with its defaults; ``before``: as it was in November 2026; ``fbnet``: ``--method fbnet``;
+- ``now``: ``unas-hw search`` with finals of one worker, for ``--finals``; ``before``: as it was in November 2026; ``fbnet``: ``--method fbnet``;
 - ``evolution``: a supernet trained as that of ``now``, by uniform paths; then regularised evolution (Real et al., arXiv
   1802.01548) over its loss;
 - ``random``: the mean of all networks that use 96 to 100% of the budget; ``macs`` and ``params``: the most of them
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="*", default=[20, 30, 40, 50, 60])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--groups", nargs="*", default=[*SEARCHES, "evolution"])
+    parser.add_argument("--finals", default="450s", help="of now, as unas-hw search takes it")
     parser.add_argument("--epochs", type=int, nargs=2, default=[3, 1], help="of warm-up and search, of now")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path)
@@ -204,8 +206,8 @@ def main() -> None:
             folder, "profile", "--space", SPACES[words.space], "--dataset", str(plan.images), "--device", words.device
         )
         plan = replace(plan, table=Path(profiled["path"]))
-        plan = replace(plan, epochs={"now": tuple(words.epochs)})
-        facts: dict[str, Any] = {"space": words.space, "device": words.device}
+        plan = replace(plan, epochs={"now": tuple(words.epochs)}, finals=words.finals)
+        facts: dict[str, Any] = {"space": words.space, "device": words.device, "finals": words.finals}
         rows = ruled(plan)
         name = f"search_known_truth_{words.space}_{words.device.partition(':')[2] or words.device}"
         for stage in STAGES:

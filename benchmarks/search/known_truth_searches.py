@@ -61,6 +61,7 @@ class Plan:
         device: Whose they are.
         epochs: Of warm-up and search, by group.
         budgets: Percent of the way from the fastest to the slowest network.
+        finals: Of ``now``, as ``--finals`` takes it.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Plan:
     device: str
     epochs: Mapping[str, tuple[int, int]]
     budgets: tuple[int, ...]
+    finals: str = "none"
 
     @property
     def images(self) -> Path:
@@ -173,8 +175,12 @@ def searched(plan: Plan, task: Task) -> list[dict[str, Any]]:
             seed=task.seed,
             run=name,
             unas=told,
+            finals=plan.finals if task.group == "now" else "none",
+            workers=1,
         )
-        if warm.exists():  # the run is begun, and goes on with what is the same for all of them
+        if (
+            warm.exists() and not (plan.folder / "runs" / name).exists()
+        ):  # the run is begun, and goes on with what is the same for all of them
             _until(search(settings), lambda step: step.stage == "warm-up")
             shutil.copytree(warm, plan.folder / "runs" / name, dirs_exist_ok=True)
         begin, alone = time.process_time(), not warm.exists()

@@ -135,6 +135,7 @@ def _lines(result: dict[str, Any]) -> str:
         **memory,
         **_of_method(result),
         **_worth(result),
+        **_verdict(result),
         "table": result["table"],
         "run": result["run"],
     }
@@ -163,6 +164,15 @@ def _worth(result: dict[str, Any]) -> dict[str, str]:
     if accuracy is None:
         return {"accuracy": untrained}
     return {"accuracy": f"{accuracy:.2%} on validation images; unas-hw train retrains it from scratch"}
+
+
+def _verdict(result: dict[str, Any]) -> dict[str, str]:
+    """What the search was worth, where networks were trained beside what it found."""
+    if "control" not in result:
+        return {}
+    finals = result["finals"]
+    trained = f"{finals['networks']} networks, {finals['trainings']} trainings: {result['run']}/finals.jsonl"
+    return {"finals": trained, "verdict": result["control"]["words"]}
 
 
 def measured(result: dict[str, Any]) -> str:

@@ -81,7 +81,10 @@ def phone(_home: Path, folder: Path) -> None:
     shutil.copytree(_home, folder / "home")
 
 
-QUICK = ("--warmup-epochs", "1", "--epochs", "1", "--batch-size", "40", "--measure-every", "2", "--rounds", "12")
+QUICK = (
+    *("--warmup-epochs", "1", "--epochs", "1", "--batch-size", "40", "--measure-every", "2", "--rounds", "12"),
+    *("--finals", "none"),
+)
 
 TINY = ("--space", str(Path(__file__).parents[2] / "examples" / "tiny.yaml"))
 """Half the layers of what is searched by default."""

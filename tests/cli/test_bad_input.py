@@ -74,7 +74,6 @@ def test_a_budget_without_a_unit_is_told_the_right_spelling(unas_hw: Run) -> Non
 def test_a_search_without_a_budget_and_options_of_other_methods_are_refused(unas_hw: Run, folder: Path) -> None:
     refused(unas_hw("search"), 2, "no budget", "--latency-budget")
     refused(unas_hw("search", "--method", "freenas", "--estimator", "rebar"), 2, "--estimator does nothing")
-    refused(unas_hw("search", "--latency-budget", "50%", "--workers", "2"), 2, "--workers does nothing")
     refused(
         unas_hw("search", "--method", "radars", "--memory-budget", "2GB", "--children", "3"),
         2,

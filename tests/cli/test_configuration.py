@@ -15,6 +15,7 @@ from tests.cli.test_bad_input import refused
 SETTINGS = """
 latency-budget: 60%
 device: sim:phone
+finals: none
 epochs: 1
 unas:
   warmup_epochs: 1
@@ -38,7 +39,18 @@ def test_the_file_counts_less_than_set_and_that_less_than_the_command_line(unas_
 
 @pytest.mark.usefixtures("phone")
 def test_a_form_that_is_not_the_published_one_is_told_of(unas_hw: Run, images: str) -> None:
-    words = ("--dataset", images, "--device", "sim:phone", "--latency-budget", "60%", "--epochs", "0")
+    words = (
+        "--dataset",
+        images,
+        "--device",
+        "sim:phone",
+        "--latency-budget",
+        "60%",
+        "--epochs",
+        "0",
+        "--finals",
+        "none",
+    )
     found = unas_hw("search", *words, "--warmup-epochs", "0", "--set", "unas.finetune_epochs=0", "--method", "fbnet")
     assert found.exit_code in (0, 3), found.output
     assert found.stderr.count("logarithms of microseconds, not of milliseconds as published") == 1

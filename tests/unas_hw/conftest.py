@@ -147,7 +147,13 @@ def to_repair(npz: Path, small_table_path: Path, rule: TimingRule, tmp_path_fact
     folder = tmp_path_factory.mktemp("to_repair")
     unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=24)
     told = SearchSettings(
-        budget="80%", dataset=str(npz), table=small_table_path, run="one", config=unas, params_budget="10M"
+        finals="none",
+        budget="80%",
+        dataset=str(npz),
+        table=small_table_path,
+        run="one",
+        config=unas,
+        params_budget="10M",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

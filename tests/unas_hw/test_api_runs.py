@@ -27,6 +27,7 @@ from unas_hw.errors import ConfigurationError, RecipeError, RunError
 TINY = Path(__file__).parent.parent.parent / "examples" / "tiny.yaml"
 SHORT: dict[str, Any] = {
     "budget": "60%", "warmup_epochs": 1, "epochs": 2, "batch_size": 24, "train_on": "cpu", "rounds": 12,
+    "finals": "none",
     "unas": {"finetune_epochs": 1},
 }  # fmt: skip
 

@@ -41,7 +41,9 @@ for step in search(settings_of("of-2", *map(Path, sys.argv[1:])), timing_rule(4)
 
 def settings_of(run: str, dataset: Path, table: Path) -> SearchSettings:
     unas = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=1, batch_size=48, architectures=2, weights_from="both")
-    return SearchSettings(budget="50%", space=TINY_SPACE, dataset=str(dataset), table=table, config=unas, run=run)
+    return SearchSettings(
+        finals="none", budget="50%", space=TINY_SPACE, dataset=str(dataset), table=table, config=unas, run=run
+    )
 
 
 def _search_in_two(tmp_path: Path, dataset: Path, table: Path) -> None:

@@ -49,7 +49,9 @@ def workshop(npz: Path, rule: TimingRule, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("workshop")
     table = folder / "tiny.jsonl"
     finish(profile(find_space(SPACE), open_profiler("sim:phone"), path=table, rule=rule, networks=6))
-    told = SearchSettings(budget="60%", space=SPACE, dataset=str(npz), table=table, run="one", config=TINY)
+    told = SearchSettings(
+        finals="none", budget="60%", space=SPACE, dataset=str(npz), table=table, run="one", config=TINY
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         finish(search(told, rule))

@@ -137,6 +137,7 @@ def test_rounds_go_on_where_they_were_stopped(space: ChainSpace, model: LatencyM
 @pytest.fixture(scope="module")
 def settings(npz: Path, small_table_path: Path) -> SearchSettings:
     return SearchSettings(
+        finals="none",
         budget="40%", dataset=str(npz), table=small_table_path, run="one", seed=3,
         config=ITERATIVE,
     )  # fmt: skip

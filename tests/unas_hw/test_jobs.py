@@ -58,7 +58,9 @@ def workshop(npz: Path, small_table_path: Path, rule: TimingRule, tmp_path_facto
     """A folder in which a network was searched."""
     folder = tmp_path_factory.mktemp("workshop")
     untrained = UnasConfig(warmup_epochs=0, epochs=0, finetune_epochs=1)
-    told = SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", config=untrained)
+    told = SearchSettings(
+        finals="none", budget="40%", dataset=str(npz), table=small_table_path, run="one", config=untrained
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         finish(search(told, rule))

@@ -61,6 +61,7 @@ def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[...
 @pytest.fixture(scope="module")
 def settings(npz: Path, tiny_table_path: Path) -> SearchSettings:
     return SearchSettings(
+        finals="none",
         budget="60%",
         dataset=str(npz),
         space=TINY_SPACE,

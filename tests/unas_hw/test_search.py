@@ -49,7 +49,9 @@ def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[...
 
 @pytest.fixture(scope="module")
 def settings(npz: Path, small_table_path: Path) -> SearchSettings:
-    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", config=UNTRAINED)
+    return SearchSettings(
+        finals="none", budget="40%", dataset=str(npz), table=small_table_path, run="one", config=UNTRAINED
+    )
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +239,9 @@ from unas_hw.methods.unas.config import UnasConfig
 
 torch.set_num_threads(1)
 told = json.loads(sys.argv[1])
-settings = SearchSettings(**told["settings"], table=Path(told["table"]), config=UnasConfig(**told["unas"]))
+settings = SearchSettings(
+    finals="none", **told["settings"], table=Path(told["table"]), config=UnasConfig(**told["unas"])
+)
 for step in search(settings, TimingRule(**told["rule"])):
     print(step, flush=True)
 """

@@ -24,7 +24,7 @@ TINY = UnasConfig(warmup_epochs=1, epochs=1, finetune_epochs=0, batch_size=24, m
 def settings(npz: Path, tiny_table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSettings:
     monkeypatch.chdir(tmp_path)
     return SearchSettings(
-        budget="40%", space=TINY_SPACE, dataset=str(npz), table=tiny_table_path, run="one", config=TINY
+        finals="none", budget="40%", space=TINY_SPACE, dataset=str(npz), table=tiny_table_path, run="one", config=TINY
     )
 
 

@@ -31,7 +31,9 @@ def _remembered(monkeypatch: pytest.MonkeyPatch, remembered_spaces: Callable[...
 
 @pytest.fixture(scope="module")
 def settings(npz: Path, small_table_path: Path) -> SearchSettings:
-    return SearchSettings(budget="40%", dataset=str(npz), table=small_table_path, run="one", config=UNTRAINED)
+    return SearchSettings(
+        finals="none", budget="40%", dataset=str(npz), table=small_table_path, run="one", config=UNTRAINED
+    )
 
 
 @pytest.mark.parametrize(("upper", "told"), [(1.5, True), (1.05, False)])

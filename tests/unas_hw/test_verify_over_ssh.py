@@ -32,7 +32,7 @@ def test_outputs_and_latency_are_those_of_the_other_machine(
 ) -> None:
     unas = UnasConfig(warmup_epochs=0, epochs=0, finetune_epochs=1)
     told = SearchSettings(
-        budget="60%", space=TINY_SPACE, dataset=str(npz), table=tiny_table_path, run="one", config=unas
+        finals="none", budget="60%", space=TINY_SPACE, dataset=str(npz), table=tiny_table_path, run="one", config=unas
     )
     finish(search(told, rule))
     here = finish(export(ExportSettings(format="onnx", repair=False), rule))

@@ -51,7 +51,7 @@ class Found(Result):
     None; otherwise it is the nearest. ``valid_accuracy`` is None of what nobody has trained yet.
     """
 
-    _shown = ("architecture", "latency", "feasible", "valid_accuracy", "run")
+    _shown = ("architecture", "latency", "feasible", "valid_accuracy", "verdict", "run")
     _telltale = "feasible"
     run: str | None
     feasible: bool
@@ -83,6 +83,18 @@ class Found(Result):
     def latency(self) -> Latency:
         """Predicted, measured, and the budget."""
         return Latency.of(self.content)
+
+    @property
+    def control(self) -> Mapping[str, Any] | None:
+        """What the search was worth: the accuracy of what it found against random networks and the largest one, see
+        docs/finals.md; None where no finals were held.
+        """
+        return self.content.get("control")
+
+    @property
+    def verdict(self) -> str | None:
+        """The same in words."""
+        return self.control["words"] if self.control else None
 
     @property
     def front(self) -> Front:

@@ -10,10 +10,11 @@ from typing import Any
 from profilers.units import parse_bytes
 from unas_hw.budget import Budget, parse_limit
 from unas_hw.errors import BudgetError, ConfigurationError, MethodError
+from unas_hw.finals.plan import NONE, Finals
 from unas_hw.methods.registry import PLAYING, find_method, find_preset, sections
 from unas_hw.search.method import MethodConfig
 from unas_hw.search.settings import SearchSettings, as_told, options_of, replaced
-from unas_hw.settings import refuse_unknown, typed
+from unas_hw.settings import refuse_unknown, typed_option
 
 DEFAULT = "unas"
 """The method of a search that was told none."""
@@ -72,7 +73,9 @@ def owners() -> dict[str, str]:
 def _common(name: str, value: Any) -> Any:
     if name in ("config", "ending", "told"):
         raise ConfigurationError(f"{name} is made of the other settings", mend=f"leave out {name}")
-    return typed(SearchSettings, name, value, name.replace("_", "-"))
+    if name == "finals" and type(value) is int:  # a number of networks, in a file or in Python
+        value = str(value)
+    return typed_option(SearchSettings, name, value)
 
 
 def _playing(task: str, told: Mapping[str, Any]) -> dict[str, str]:
@@ -105,6 +108,8 @@ def _refuse_others(begun: SearchSettings, configs: list[MethodConfig], flat: Map
     idle = [name for name in flat if name not in known]
     if not any(each.shares_weights for each in configs):
         idle += [name for name in ("memory_budget", "sampled_paths") if getattr(begun, name)]
+    if begun.finals not in (None, NONE) and not any(each.has_finals for each in configs):
+        idle.append("finals")
     for name in idle:
         refuse_unknown(name, [*options_of(SearchSettings).values(), *owners()])
         shown, owner = name.replace("_", "-"), owners().get(name, DEFAULT)
@@ -123,6 +128,7 @@ def _check(settings: SearchSettings) -> None:
         raise BudgetError("there is no budget", mend=mend)
     for name, text in settings.limits.items():
         parse_limit(name, text)
+    Finals.parse(settings.ends)
     if settings.memory_budget is not None:
         parse_bytes(settings.memory_budget)
     elif settings.sampled_paths:

@@ -86,7 +86,8 @@ class MethodContract:
     @classmethod
     def job(cls, run: str) -> Job[dict[str, Any]]:
         """A search by this method in a run of that name; nothing is done before the first step is asked for."""
-        settings = settings_of(method=cls.method, device=DEVICE, run=run, **cls.begin, **cls.quick)
+        told = {"method": cls.method, "device": DEVICE, "run": run, "finals": "none", **cls.begin, **cls.quick}
+        settings = settings_of(**told)
         return search(settings, RULE)
 
     @pytest.fixture(scope="class")

@@ -38,6 +38,8 @@ class MethodConfig:
     """Whether its job takes part in ``Prepared.ranks``."""
     plays: ClassVar[bool] = False
     """Whether it learns from a task instead of images."""
+    has_finals: ClassVar[bool] = False
+    """Whether the networks that it finds are trained beside others before one is kept."""
     ends_with: ClassVar[str | None] = None
     """A method that it runs in a part of the space, whose settings it is told too."""
 

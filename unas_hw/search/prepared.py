@@ -47,6 +47,8 @@ class Prepared:
         run: Its folder.
         ranks: Processes that search together, of which this is one.
         more: Further keys of the result, of a method that ends with this search.
+        around: The search of the whole space where this one is of a part of it: its random networks are what chance
+            would have found.
     """
 
     settings: SearchSettings
@@ -64,6 +66,7 @@ class Prepared:
     run: Run
     ranks: Ranks = ALONE
     more: Mapping[str, Any] = field(default_factory=dict)
+    around: Prepared | None = None
 
     def config(self, kind: type[Config]) -> Config:
         """The method's own settings, which are of this kind."""

@@ -84,17 +84,22 @@ def config_of(settings: SearchSettings, setting: Proxy, table: LatencyTable, bud
         **({} if config is supernet and flat else {config.section: asdict(config)}),
         "method": settings.method,
         "seed": settings.seed,
+        "finals": settings.ends,
     }
 
 
 def as_begun(settings: SearchSettings, setting: Proxy, table: LatencyTable, budget: Budget) -> SearchSettings:
-    """With the defaults of November 2026, where that is how a run was begun that goes on."""
+    """With the defaults of November 2026, where a run was begun so that goes on; in December without finals."""
     ending = settings.ending.before() if settings.ending else None
-    then = replace(settings, config=settings.config.before(), ending=ending)
-    path, begun = run_path(then, config_of(then, setting, table, budget), table)
-    if not begun or AS_BEFORE.keys() & Run.open(path).config.keys():
-        return settings
-    return replace(then, told=settings.told and as_told(then, *filter(None, (then.config, ending))))
+    december = replace(settings, finals=AS_BEFORE["finals"])
+    for then, lacking in (
+        (replace(december, config=settings.config.before(), ending=ending), AS_BEFORE.keys()),
+        (december, {"finals"}),
+    ):
+        path, begun = run_path(then, config_of(then, setting, table, budget), table)
+        if begun and not lacking & Run.open(path).config.keys():
+            return replace(then, told=settings.told and as_told(then, *filter(None, (then.config, then.ending))))
+    return settings
 
 
 def run_path(settings: SearchSettings, config: dict[str, Any], table: LatencyTable) -> tuple[Path, bool]:

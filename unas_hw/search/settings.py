@@ -132,7 +132,7 @@ class SearchSettings(CommonSettings):
     )
     space: str | None = setting(
         None,
-        "A name of unas-hw spaces, with options ('mbconv?width=0.5'), or your own .yaml or .py file.",
+        "A name of unas-hw spaces ('mbconv?width=0.5'), or your own .yaml or .py file.",
         option="--space",
         metavar="SPACE",
     )
@@ -164,6 +164,12 @@ class SearchSettings(CommonSettings):
     sampled_paths: bool = setting(
         False, "For that budget, run fewer candidates a step if it has to be.", option="--sampled-paths", group=TRAINING
     )
+    finals: str | None = setting(
+        None,
+        "Train so many at the end: 16, a time as 30m, none.",
+        option="--finals",
+        metavar="N|TIME",
+    )
     workers: int | None = setting(
         None,
         "Processes of one thread that train networks; by default as many as there are cores, 8 at most.",
@@ -184,6 +190,12 @@ class SearchSettings(CommonSettings):
             if (config := getattr(self, name)) is not None:
                 known = {each.name for each in fields(config)}
                 object.__setattr__(self, name, replace(config, **{k: v for k, v in same.items() if k in known}))
+
+    @property
+    def ends(self) -> str:
+        """What ``--finals`` says, or would: ``none`` for methods without, and for what is searched as published."""
+        ends_so = (self.ending or self.config).has_finals and self.preset is None
+        return self.finals or ("auto" if ends_so else "none")
 
     @property
     def supernet(self) -> MethodConfig | None:

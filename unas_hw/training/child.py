@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from profilers.errors import UnasError
 from unas_hw.data import Dataset, load_dataset
@@ -25,7 +27,8 @@ from unas_hw.errors import RunError
 from unas_hw.runs import Run
 from unas_hw.space import SearchSpace
 from unas_hw.spaces import find_space
-from unas_hw.training.evaluation import accuracy
+from unas_hw.training.evaluation import evaluate
+from unas_hw.training.hardware import Hardware
 from unas_hw.training.loop import train
 from unas_hw.training.recipes import Recipe
 
@@ -54,14 +57,17 @@ def told_child(
 
 
 def train_child(told: Mapping[str, Any], alive: Callable[[], bool] = lambda: True) -> dict[str, Any]:
-    """Trains a network, on one thread, and says its accuracy on the validation images.
+    """Trains a network, on one thread, and says what it does on the validation images.
 
     Args:
-        told: By ``told_child``; ``weights`` beside is a file that the trained weights are to be written to.
+        told: By ``told_child``. Beside it may be ``weights``, a file that the trained weights are written to;
+            ``begins``, one of weights that it begins with; ``images``, how many of the training images it has; and
+            ``hardware``, fields of ``Hardware`` that it is trained on.
         alive: Asked after each epoch whether anyone still waits.
 
     Returns:
-        ``accuracy`` (0 to 1; 0 where the loss was no number any more), ``seconds``.
+        ``accuracy`` (0 to 1) and ``loss``, 0 and None where the loss of the training was no number any more, and
+        ``seconds``.
 
     Raises:
         UnasError: If space or data cannot be opened here.
@@ -77,23 +83,36 @@ def train_child(told: Mapping[str, Any], alive: Callable[[], bool] = lambda: Tru
 def _trained(told: Mapping[str, Any], alive: Callable[[], bool]) -> dict[str, Any]:
     begin = time.monotonic()
     space, data = _opened(json.dumps({name: told[name] for name in _PLACE}))
-    recipe = Recipe(**told["recipe"], seed=told["seed"])
+    recipe, hardware = Recipe(**told["recipe"], seed=told["seed"]), Hardware(**told.get("hardware", {}))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = space.network(space.parse(json.dumps({"space": space.name, "choices": told["choices"]})))
-    with tempfile.TemporaryDirectory(prefix="unas-hw-child-") as folder:
-        run = Run(Path(folder), {})
-        try:
-            for _ in train(network, data.train, recipe, run, "."):
-                if not alive():
-                    raise SystemExit
-            found = accuracy(network, data.valid)
-        except RunError:  # the loss is no number any more: such a network is worth nothing, which is an answer
-            found = 0.0
+    if "begins" in told:
+        load_weights(network, Path(told["begins"]))
+    images = data.train.first(told["images"]) if "images" in told else data.train
+    found: dict[str, Any] = {"accuracy": 0.0, "loss": None}
+    with tempfile.TemporaryDirectory(prefix="unas-hw-child-") as folder, suppress(RunError):
+        # The loss is no number any more where RunError is raised: such a network is worth nothing, which is an answer.
+        for _ in train(network, images, recipe, Run(Path(folder), {}), ".", hardware):
+            if not alive():
+                raise SystemExit
+        seen = evaluate(network, data.valid, hardware.device)
+        found = {"accuracy": seen.top1, "loss": seen.loss}
     if "weights" in told:
-        place = Path(told["weights"])
-        Run(place.parent, {}).save_tensors(place.name, network.state_dict(), {})
-    return {"accuracy": found, "seconds": time.monotonic() - begin}
+        save_weights(network, Path(told["weights"]))
+    return {**found, "seconds": time.monotonic() - begin}
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """The network's state as a safetensors file, at once."""
+    Run(path.parent, {}).save_tensors(path.name, network.state_dict(), {})
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """The inverse; raises ``RunError`` where there is no such file."""
+    if (saved := Run(path.parent, {}).load_tensors(path.name)) is None:
+        raise RunError(f"there is no {path}", mend="weights have to lie where all workers can read them")
+    network.load_state_dict(saved[0])
 
 
 _PLACE = ("space", "input_shape", "classes", "precision", "dataset", "image_size", "data_seed")

@@ -49,7 +49,7 @@ class Workers(ABC):
 
 def many(count: int | None, ray: str | None = None) -> Workers:
     """So many workers, see ``--workers``; of a Ray cluster where one is named."""
-    count = count or _default()
+    count = count_of(count)
     if ray is not None:
         from unas_hw.training.ray_workers import RayWorkers
 
@@ -59,12 +59,13 @@ def many(count: int | None, ray: str | None = None) -> Workers:
 
 def place_of(count: int | None, ray: str | None) -> str:
     """The same in words."""
-    count = count or _default()
+    count = count_of(count)
     return f"{count} process(es)" if ray is None else f"{count} task(s) of Ray at {ray}"
 
 
-def _default() -> int:
-    return min(len(usable_cores()), MOST)
+def count_of(told: int | None) -> int:
+    """How many there are where so many are asked for, or nobody says."""
+    return told or min(len(usable_cores()), MOST)
 
 
 @final

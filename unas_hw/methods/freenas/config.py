@@ -14,6 +14,7 @@ class FreenasConfig(MethodConfig):
     """Hyper-parameters."""
 
     section: ClassVar[str] = "freenas"
+    has_finals: ClassVar[bool] = True
 
     iterative: bool = setting(False, "Drop candidates in rounds.")
     keep: int = setting(2, "Candidates of each decision at which the rounds end.", low=1)

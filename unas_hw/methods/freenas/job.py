@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from unas_hw.finals.entrants import Nominations
+from unas_hw.finals.job import FinalsJob
+from unas_hw.finals.plan import NONE
 from unas_hw.methods.freenas.config import FreenasConfig
 from unas_hw.methods.freenas.search import Ranked, best_networks, count_rounds, rounds
 from unas_hw.progress import Job, Step
@@ -24,7 +27,7 @@ def refuse(settings: SearchSettings) -> None:
 
 
 def search(prepared: Prepared) -> Job[dict[str, Any]]:
-    """Scores the space, unless ``scores.json`` has the scores, and finishes the run; nothing is trained.
+    """Scores the space, unless ``scores.json`` has the scores, and finishes the run; only the finals train anything.
 
     Returns:
         As ``search``, with ``score`` (the sum of the network's shares), ``score_exact`` (whether no network within the
@@ -39,18 +42,28 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         ranked = best_networks(flow, prepared.model, most_ms, prepared.constraints)
         return ranked.paths
 
+    finals, accuracy, verdict = None, None, dict[str, Any]()
     with meter_of(prepared) as meter:
-        selection = yield from measured_best(prepared, meter, best)
+        if prepared.settings.ends != NONE:
+            aim_ms = prepared.budget.in_ms * (1 - prepared.headroom(meter))
+            known = Nominations(paths=best(aim_ms), scores=lambda paths_NG: {"score": flow.scores(space, paths_NG)})
+            finals = FinalsJob(prepared, aim_ms, known)
+            yield from finals.halving()
+        selection = yield from measured_best(prepared, meter, finals.within if finals else best)
     path = selection.best or selection.nearest
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = space.network(space.architecture(path))
+    if finals:
+        network, accuracy, verdict = yield from finals.closing(path)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = space.network(space.architecture(path))
     more = {
         "score": float(flow.scores(space, np.array([path]))[0]),
         "score_exact": ranked.exact and ranked.paths[:1] == [path],
         "rounds": count,
+        **verdict,
     }
-    return finish(prepared, selection, network, valid_accuracy=None, more=more)
+    return finish(prepared, selection, network, valid_accuracy=accuracy, more=more)
 
 
 def _scored(prepared: Prepared) -> Job[tuple[Flow, int]]:

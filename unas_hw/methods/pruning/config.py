@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from unas_hw.search.method import MethodConfig
 from unas_hw.search.settings import CommonSettings, as_told, options_of, replaced
-from unas_hw.settings import refuse_unknown, setting, typed
+from unas_hw.settings import refuse_unknown, setting, typed_option
 
 METHOD = "prune"
 
@@ -113,7 +113,7 @@ def prune_settings_of(network: str, **told: Any) -> PruneSettings:
     names = [*options_of(PruneSettings).values(), "fresh"]
     for name in told:
         refuse_unknown(name, [*names, *options_of(PruneConfig).values()])
-    values = {name: typed(PruneSettings, name, told[name], name.replace("_", "-")) for name in told if name in names}
+    values = {name: typed_option(PruneSettings, name, told[name]) for name in told if name in names}
     config = replaced(PruneConfig(), inner, {name: value for name, value in told.items() if name not in names})
     settings = PruneSettings(network=network, config=config, **values)
     return replace(settings, told=as_told(settings, settings.config))

@@ -89,7 +89,8 @@ def within(prepared: Prepared, kept: Kept) -> Prepared:
     settings = prepared.settings
     limits = constraints_of(settings.limits, space, prepared.table)
     model = LatencyModel(priced, prepared.table, prepared.budget.percentile)
-    return replace(ended(prepared), space=space, model=model, constraints=limits)
+    whole = ended(prepared)
+    return replace(whole, space=space, model=model, constraints=limits, around=whole)
 
 
 def ended(prepared: Prepared) -> Prepared:

@@ -24,6 +24,10 @@ class Compared:
             evidence = Evidence(unas.space, self.losses, unas.data, unas.config.seed, by)
             self.look, self._order = evidence.look, evidence.order
 
+    def ranked(self, paths: Sequence[Path]) -> list[Path]:
+        """The best first."""
+        return self._order(paths) if self._order else sorted(paths, key=lambda path: float(self.losses(path).mean()))
+
     def best(self, paths: Sequence[Path]) -> Path:
         """The one to keep, of those that use about as much of the budget as the slowest."""
         return best_of(paths, self.losses, self.unas.model, self._order)

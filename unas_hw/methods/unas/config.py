@@ -42,6 +42,7 @@ class UnasConfig(MethodConfig):
     needs_budget: ClassVar[bool] = True
     shares_weights: ClassVar[bool] = True
     many_processes: ClassVar[bool] = True
+    has_finals: ClassVar[bool] = True
 
     warmup_epochs: int = setting(
         10, "Epochs before the search, in which only weights learn.", low=0, option="--warmup-epochs"
@@ -143,7 +144,7 @@ class UnasConfig(MethodConfig):
 
     def before(self) -> UnasConfig:
         now = {"unas": UnasConfig, "darts": darts, "gdas": gdas, "snas": snas}.get(self.method, UnasConfig)()
-        then: dict[str, Any] = {**SEPARATE, **AS_BEFORE}
+        then: dict[str, Any] = {**SEPARATE, **{name: AS_BEFORE[name] for name in AS_BEFORE if hasattr(self, name)}}
         if self.method == "gdas":
             then |= {"tau": 0.4, "tau_end": None}
         if self.method != "snas":

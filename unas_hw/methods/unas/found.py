@@ -12,12 +12,18 @@ from unas_hw.search.selection import Path
 from unas_hw.training import Recipe, accuracy, train
 
 
-def fine_tuned(unas: UnasSearch, path: Path, run: Run) -> Job[tuple[nn.Module, float]]:
-    """The network of these choices and its accuracy on the validation images; goes on in ``run``'s ``finetune``."""
+def inherited(unas: UnasSearch, path: Path, images: int | None = None) -> nn.Module:
+    """The network of these choices with the weights that it shared, and statistics of so many training images."""
     network = unas.space.network(unas.space.architecture(path))
     inherit(network, unas.supernet, path)
     with unas.hardware.holding(network):
-        recalibrate(network, unas.data.train)
+        recalibrate(network, unas.data.train.first(images) if images else unas.data.train)
+    return network
+
+
+def fine_tuned(unas: UnasSearch, path: Path, run: Run) -> Job[tuple[nn.Module, float]]:
+    """The network of these choices and its accuracy on the validation images; goes on in ``run``'s ``finetune``."""
+    network = inherited(unas, path)
     recipe = Recipe(epochs=unas.config.finetune_epochs, lr=2e-3, seed=unas.config.seed)
     for metrics in train(network, unas.data.train, recipe, run, "finetune", unas.hardware):
         yield Step("fine-tune", metrics["epoch"], recipe.epochs, epoch=metrics)

@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from profilers.units import format_ms
 from unas_hw.distributed import ALONE
+from unas_hw.finals.job import FinalsJob
+from unas_hw.finals.plan import NONE
 from unas_hw.memory import StepPeak
 from unas_hw.meter import NetworkMeter, TableMeter, enough_for
 from unas_hw.methods.unas.compared import Compared
 from unas_hw.methods.unas.config import UnasConfig
-from unas_hw.methods.unas.found import fine_tuned
+from unas_hw.methods.unas.found import fine_tuned, inherited
 from unas_hw.methods.unas.memory_fit import fit_memory, told_mode
+from unas_hw.methods.unas.nominated import nominations
 from unas_hw.methods.unas.search import UnasSearch
 from unas_hw.methods.unas.settled import settle
 from unas_hw.objectives.forms import departure
 from unas_hw.progress import Job, Step
-from unas_hw.search.prepared import Prepared, meter_of, reported
+from unas_hw.search.prepared import Prepared, measured_best, meter_of, reported
 from unas_hw.search.result import finish
 from unas_hw.search.selection import CANDIDATES, Path, probable
 from unas_hw.search.settings import SearchSettings
 
+STATISTICS = 2048
+"""Images that normalise networks before they are trained in the finals, which moves their statistics on."""
 TARGET = "target.json"
 """The latency that a search aims at, as it was when it began."""
 COLLAPSED = 0.7
@@ -69,6 +75,7 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         yield from steps(unas)
         return {}
     settings, run, model, budget = prepared.settings, prepared.run, prepared.model, prepared.budget
+    home, at_home = _home(prepared)
     with meter_of(prepared) as meter:
         if settings.memory_budget:
             yield from fit_memory(
@@ -85,15 +92,27 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
         headroom = prepared.headroom(meter)
         settle(unas, budget.in_ms * (1 - headroom), prepared.fits)
         compared, fits = Compared(unas), prepared.fits if prepared.constraints else None
-        yield from _compare(compared, prepared, headroom, fits)
-        rounds = compared.select(budget.in_ms, enough_for(prepared.rule, budget), headroom, fits)
-        selection = yield from reported(rounds, model)
+        paths = yield from _compare(compared, prepared, headroom, fits)
+        finals = None
+        if settings.ends == NONE:
+            rounds = compared.select(budget.in_ms, enough_for(prepared.rule, budget), headroom, fits)
+            selection = yield from reported(rounds, model)
+        else:
+            known = nominations(compared, paths, at_home if prepared.around else None)
+            begins = None if prepared.around else partial(inherited, unas, images=STATISTICS)
+            finals = FinalsJob(home, budget.in_ms * (1 - headroom), known, begins)
+            yield from finals.halving()
+            selection = yield from measured_best(home, meter, finals.within)
     path = selection.best or selection.nearest
-    network, valid_accuracy = yield from fine_tuned(unas, path, run)
+    if finals is None:
+        network, valid_accuracy = yield from fine_tuned(unas, path, run)
+        told_by: dict[str, Any] = {}
+    else:
+        network, valid_accuracy, told_by = yield from finals.closing(path)
     dual = unas.latency.dual
     ended = {"expected_ms": dual.expected() + dual.seen_beside, "mode_ms": dual.of_mode + dual.seen_beside}
-    more = {"peak_bytes": peak_bytes, "target_ms": budget.in_ms * (1 - headroom), **ended}
-    return finish(prepared, selection, network, valid_accuracy=valid_accuracy, more=more)
+    more = {"peak_bytes": peak_bytes, "target_ms": budget.in_ms * (1 - headroom), **ended, **told_by}
+    return finish(home, selection, network, valid_accuracy=valid_accuracy, more=more)
 
 
 def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
@@ -107,14 +126,25 @@ def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
     return float(prepared.run.read_json(TARGET)["target_ms"])
 
 
-def _compare(compared: Compared, prepared: Prepared, headroom: float, fits: Callable[[Path], bool] | None) -> Job[None]:
-    """Looks at the networks that ``select`` compares first."""
+def _home(prepared: Prepared) -> tuple[Prepared, Callable[[Path], Path]]:
+    """The search of the whole space, and where networks of this one are there."""
+    if prepared.around is None:
+        return prepared, lambda path: path
+    around, space = replace(prepared.around, more=prepared.more), prepared.space
+    return around, lambda path: around.space.indices(space.architecture(path))
+
+
+def _compare(
+    compared: Compared, prepared: Prepared, headroom: float, fits: Callable[[Path], bool] | None
+) -> Job[list[Path]]:
+    """Looks at the networks that are compared first, which are returned."""
     count, distribution = compared.unas.config.compared, compared.unas.distribution
     log_probs = [probs.detach().log() for probs in distribution.probs()]
     paths = probable(prepared.model, log_probs, prepared.budget.in_ms, headroom, fits, count)
     for number, path in enumerate(paths if count > CANDIDATES else (), 1):
         compared.look(path)
         yield Step("compare candidates", number, len(paths))
+    return paths
 
 
 def steps(unas: UnasSearch) -> Job[None]:
