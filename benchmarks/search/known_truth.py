@@ -8,7 +8,8 @@
 ``.npz``, of which the first 10,000 images train at 16 pixels and 1,112 validate. Regret is the true accuracy of the
 best network that the table has within the budget less that of the answer, in percentage points.
 
-- ``now``: ``unas-hw search`` with finals of one worker, for ``--finals``; ``before``: as it was in November 2026; ``fbnet``: ``--method fbnet``;
+- ``now``: ``unas-hw search`` with finals of one worker, for ``--finals``; ``before``: as it was in November 2026;
+  ``fbnet``: ``--method fbnet``;
 - ``evolution``: a supernet trained as that of ``now``, by uniform paths; then regularised evolution (Real et al., arXiv
   1802.01548) over its loss;
 - ``random``: the mean of all networks that use 96 to 100% of the budget; ``macs`` and ``params``: the most of them

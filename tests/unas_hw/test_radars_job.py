@@ -15,6 +15,8 @@ import torch
 from profilers.timing import TimingRule
 from tests.unas_hw.conftest import TINY_SPACE
 from unas_hw.errors import MemoryBudgetError, MethodError
+from unas_hw.finals import entrants as finals_entrants
+from unas_hw.finals import plan as finals_plan
 from unas_hw.jobs import search as jobs_search
 from unas_hw.jobs.search import search
 from unas_hw.memory import CLEAR, Mode, StepCost
@@ -115,6 +117,27 @@ def test_a_search_in_a_machine_that_has_enough_prunes_nothing(settings: SearchSe
     assert told["step_bytes"] <= result["peak_bytes"] <= 8_000_000_000
     assert told["predicted_bytes"] == pytest.approx(told["step_bytes"], rel=0.1)
     assert not Run.find("one").lines(JOURNAL)
+
+
+@pytest.mark.usefixtures("_small_machine")
+def test_finals_have_a_control_group_of_the_whole_space(
+    settings: SearchSettings, rule: TimingRule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("TELLING", {True: 1, False: 1}), ("LEAST", 1)):
+        monkeypatch.setattr(finals_plan, name, value)
+    monkeypatch.setattr(finals_entrants, "BAND", 0.6)
+    result = finish(search(replace(settings, finals="16", workers=1, memory_budget=BOUND), rule))
+    run = Run.find("one")
+    names, lines = run.read_json(SUBSPACE)["names"], run.lines("finals.jsonl")
+
+    def inside(architecture: str) -> bool:
+        choices = architecture.partition(":")[2].split(",")
+        return all(choice in kept for choice, kept in zip(choices, names, strict=True))
+
+    control = {line["architecture"] for line in lines if line["role"] == "control"}
+    assert len(control) == 6 and not all(map(inside, control))
+    assert any(inside(line["architecture"]) for line in lines if line["role"] == "nominee")
+    assert result["control"]["random"] == 6 and result["kept_candidates"] < 15
 
 
 def _keeps_the_bound(notes: list[str]) -> None:
