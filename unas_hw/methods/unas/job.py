@@ -127,8 +127,8 @@ def _target_ms(prepared: Prepared, meter: NetworkMeter | None) -> float:
 
 
 def _home(prepared: Prepared) -> tuple[Prepared, Callable[[Path], Path]]:
-    """The search of the whole space, and where networks of this one are there."""
-    if prepared.around is None:
+    """The search whose networks ship, and where those of this one are there: of the whole space, if finals are held."""
+    if prepared.around is None or prepared.settings.ends == NONE:
         return prepared, lambda path: path
     around, space = replace(prepared.around, more=prepared.more), prepared.space
     return around, lambda path: around.space.indices(space.architecture(path))
