@@ -170,9 +170,10 @@ def _verdict(result: dict[str, Any]) -> dict[str, str]:
     """What the search was worth, where networks were trained beside what it found."""
     if "control" not in result:
         return {}
-    finals = result["finals"]
-    trained = f"{finals['networks']} networks, {finals['trainings']} trainings: {result['run']}/finals.jsonl"
-    return {"finals": trained, "verdict": result["control"]["words"]}
+    told = {"verdict": result["control"]["words"]}
+    if (finals := result.get("finals")) is not None:
+        told["finals"] = f"{finals['networks']} networks, {finals['trainings']} trainings: {result['run']}/finals.jsonl"
+    return told
 
 
 def measured(result: dict[str, Any]) -> str:

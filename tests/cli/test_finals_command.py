@@ -27,7 +27,8 @@ def test_a_search_says_what_it_was_worth(unas_hw: Run, images: str) -> None:
     [
         (("--finals", "3"), "--finals is '3'"),
         (("--finals", "soon"), "16, 30m, none"),
-        (("--finals", "16", "--method", "monas"), "--finals does nothing with --method monas"),
+        (("--finals", "16", "--task", "minatar:breakout"), "--finals does nothing with --method rl_darts"),
+        (("--finals", "30m", "--method", "monas"), "--finals is no time there"),
         (("--workers", "0"), "0"),
     ],
 )

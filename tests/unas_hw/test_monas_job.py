@@ -135,6 +135,10 @@ def _children_are_trained_and_the_front_is_written(
         ]  # fmt: skip
         assert line["peak_power_w"] == pytest.approx(max(powers)) and line["power_w"] < max(powers)
     assert result["cost"] == "energy" and 0 < result["hypervolume"] < 1
+    assert result["control"]["random"] == 4, "random networks are trained beside them"
+    assert all(
+        line["architecture"] not in {each["architecture"] for each in lines} for line in run.lines("control.jsonl")
+    )
     assert result["feasible"] and result["architecture"] in {line["architecture"] for line in lines}
     assert result["valid_accuracy"] == result["child_accuracy"] == best["accuracy"], "it is the child once more"
     assert run.load_tensors("weights.safetensors") is not None

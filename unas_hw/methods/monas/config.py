@@ -18,6 +18,7 @@ class MonasConfig(MethodConfig):
     """Settings of MONAS (arXiv 1806.10332). Defaults suit minutes on a CPU."""
 
     section: ClassVar[str] = "monas"
+    has_finals: ClassVar[bool] = True
 
     children: int = setting(64, "Networks that are trained, or priced.", low=1, option="--children", metavar="N")
     batch: int = setting(8, "Of them between two steps of the controller.", low=1)

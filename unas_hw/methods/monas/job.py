@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -12,6 +13,8 @@ from torch import nn
 
 from profilers.files import write_atomic
 from unas_hw.errors import DataError, MethodError
+from unas_hw.finals.fronts import LEAST, verdict_of_fronts
+from unas_hw.finals.plan import Finals
 from unas_hw.methods.monas.config import MonasConfig
 from unas_hw.methods.monas.prices import Prices, reward_of
 from unas_hw.methods.monas.rewards import Child
@@ -29,6 +32,8 @@ from unas_hw.training.child import told_child
 from unas_hw.training.workers import Here, many, place_of
 
 CHILDREN, FRONT, PICTURE, TRAINED = "children.jsonl", "pareto.csv", "pareto.svg", "child.safetensors"
+CONTROL, DRAWN = "control.jsonl", 20
+"""Random networks, a line each; draws for each of them, since a small space has few."""
 TITLES = {
     "energy": "energy of a call, mJ",
     "latency": "latency, ms",
@@ -41,6 +46,11 @@ def refuse(settings: SearchSettings) -> None:
     """Raises ``MethodError``, ``DataError``, ``FileError`` or ``MissingDependencyError`` for what cannot be."""
     config = settings.config
     assert isinstance(config, MonasConfig)
+    if Finals.parse(settings.ends).seconds is not None:
+        raise MethodError(
+            "children of MONAS are all trained alike, and so is its control group: --finals is no time there",
+            mend="say how many random networks are trained beside them: --finals 16, or none",
+        )
     if config.accuracies is not None:
         _read(config.accuracies)
     has_bound = settings.budget or settings.limits or config.max_power_w or config.min_accuracy
@@ -59,8 +69,9 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
 
     Returns:
         As ``search``, with ``children`` (how many), ``cost`` (what stands beside the accuracy), ``front`` (how many
-        networks), ``hypervolume`` (of accuracy above guessing and cost below the highest, as a share of all of it) and
-        ``child_accuracy``, which the network had as a child.
+        networks), ``hypervolume`` (of accuracy above guessing and cost below the highest, as a share of all of it),
+        ``child_accuracy``, which the network had as a child, and ``control``, how the front compares with that of
+        random networks.
     """
     config, run = prepared.config(MonasConfig), prepared.run
     prices = Prices(prepared)
@@ -74,26 +85,45 @@ def search(prepared: Prepared) -> Job[dict[str, Any]]:
     with ExitStack() as open_until_done:
         accuracies = _accuracies_of(prepared, open_until_done)
         energy = prices.meter(open_until_done) if config.measure else None
+
+        def trained(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+            for path, accuracy, seconds in accuracies(list(dict.fromkeys(paths))):
+                child = prices.child(path, accuracy)
+                child = child if energy is None else energy(child)
+                name = str(prepared.space.architecture(path))
+                yield {"architecture": name, **_as_line(child), "seconds": seconds}
+
         while not search.is_done:
             batch = search.propose()
-            new = [path for path in batch.paths if prepared.space.running(path) not in lines]
-            for path, accuracy, seconds in accuracies(list(dict.fromkeys(new))):
-                child = prices.child(path, accuracy)
-                if energy is not None:
-                    child = energy(child)
-                line = {"batch": search.batches, "architecture": str(prepared.space.architecture(path)),
-                        **_as_line(child), "seconds": seconds}  # fmt: skip
-                lines[prepared.space.running(path)] = line
+            for line in trained([path for path in batch.paths if prepared.space.running(path) not in lines]):
+                lines[prepared.space.running(line["path"])] = line = {"batch": search.batches, **line}
                 run.append(CHILDREN, line)
                 yield Step("children", min(len(lines), config.children), config.children, measured=(line,))
-            known = [_child(lines[prepared.space.running(path)]) for path in batch.paths]
-            search.learn(batch, known)
+            search.learn(batch, [_child(lines[prepared.space.running(path)]) for path in batch.paths])
             _draw(prepared, search, prices)
             yield Step("children", len(search.known), config.children, _note(search, batch))
-    return (yield from _finished(prepared, search, prices))
+        control = {prepared.space.running(path): path for path in _random(prepared)}
+        beside = {**lines, **{prepared.space.running(line["path"]): line for line in run.lines(CONTROL)}}
+        for line in trained([path for running, path in control.items() if running not in beside]):
+            beside[prepared.space.running(line["path"])] = line
+            run.append(CONTROL, line)
+            yield Step("control group", sum(running in beside for running in control), len(control))
+    return (yield from _finished(prepared, search, prices, [_child(beside[running]) for running in control]))
 
 
-def _finished(prepared: Prepared, search: MonasSearch, prices: Prices) -> Job[dict[str, Any]]:
+def _random(prepared: Prepared) -> list[Path]:
+    """The control group: networks of the space, each once; some may be children too."""
+    asked = Finals.parse(prepared.settings.ends)
+    count = 0 if asked.none else asked.networks or max(prepared.config(MonasConfig).children // 4, LEAST)
+    space, rng, found = prepared.space, random.Random(prepared.settings.seed), dict[Path, Path]()
+    for _ in range(DRAWN * count):
+        if len(found) < count:
+            path = space.indices(space.draw(rng))
+            found.setdefault(space.running(path), path)
+    return list(found.values())
+
+
+def _finished(prepared: Prepared, search: MonasSearch, prices: Prices, control: Sequence[Child]) -> Job[dict[str, Any]]:
     ranked = search.ranked()
 
     def within(most_ms: float) -> list[Path]:
@@ -106,7 +136,10 @@ def _finished(prepared: Prepared, search: MonasSearch, prices: Prices) -> Job[di
     network, accuracy = yield from _trained(prepared, path)
     low, high = prices.range
     guess = 1 / prepared.data.classes
-    points = np.array([(child.accuracy, -prices.of(child)) for child in search.ordered()])
+    points, randoms = (
+        np.array([(child.accuracy, -prices.of(child)) for child in each]).reshape(-1, 2)
+        for each in (search.ordered(), control)
+    )
     whole = (1 - guess) * (high - low)
     more = {
         "children": len(search.known),
@@ -114,6 +147,7 @@ def _finished(prepared: Prepared, search: MonasSearch, prices: Prices) -> Job[di
         "front": len(search.front()),
         "hypervolume": hypervolume(points, (guess, -high)) / whole if whole else None,
         "child_accuracy": best.accuracy if best else None,
+        **({"control": verdict_of_fronts(points, randoms, (guess, -high), whole)} if len(control) else {}),
     }
     return finish(prepared, selection, network, valid_accuracy=accuracy, more=more)
 
