@@ -74,7 +74,7 @@ def main() -> None:
         config = MonasConfig(children=told.children, child_epochs=told.epochs)
         arms = {}
         for name, change in ARMS.items():
-            arms[name] = timed(replace(settings, run=name.replace(", ", "-"), config=replace(config, **change)))
+            arms[name] = timed(replace(settings, run=name.replace(", ", "-"), config=config, finals="none", **change))
             one = arms["one worker"]
             faster, whole = (one[key] / arms[name][key] for key in ("children_seconds", "seconds"))
             same = all(arms[name][key] == one[key] for key in ("found", "accuracies"))

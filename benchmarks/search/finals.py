@@ -1,0 +1,135 @@
+"""Finals: on one worker, on two and on Ray; killed again and again; and whether they take the time that was asked for.
+
+    python -m benchmarks.search.finals [--networks 16] [--kills 100] [--seconds 60 120]
+
+A search of ``mbconv-small`` on the digits and ``sim:phone`` whose supernet hardly learns, so that nearly all of its
+time is that of the finals. The machine has to be quiet, and to have two cores.
+
+- workers: the same finals each time, of so many networks; seconds are those of the rungs, and all arms have to find the
+  same, training by training;
+- kills: searches of ``examples/tiny.yaml`` are killed so often in all, at random moments of their finals, and go on;
+- seconds: of everything from the first training to the last, with two workers, beside what was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.commands import PROGRAM, ROOT, environment, unas_hw
+from benchmarks.report import keep
+from unas_hw.finals.trainings import JOURNAL
+from unas_hw.jobs.search import search
+from unas_hw.methods.settings import settings_of
+from unas_hw.runs import Run
+
+QUICK = ("--latency-budget", "50%", "--warmup-epochs", "1", "--epochs", "1", "--device", "sim:phone")
+ARMS: dict[str, dict[str, Any]] = {
+    "one worker": {"workers": 1},
+    "two workers": {"workers": 2},
+    "ray, two CPUs": {"workers": 2, "ray": "local"},
+}
+LAST = "train to the end"
+TINY = ("--space", str(ROOT / "examples" / "tiny.yaml"), "--set", "unas.compared=12")
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def timed(finals: str, run: str, **place: Any) -> dict[str, Any]:
+    """Seconds of the rungs and of all, and what was found."""
+    settings = settings_of(budget="50%", warmup_epochs=1, epochs=1, device="sim:phone", finals=finals, run=run, **place)
+    job, marks = search(settings), list[tuple[str, float]]()
+    while True:
+        try:
+            step = next(job)
+        except StopIteration as end:
+            result: dict[str, Any] = end.value
+            break
+        marks.append((step.stage, time.monotonic()))
+    begin = next(at for stage, at in marks if stage == "finals")
+    rungs = [at for stage, at in marks if stage.startswith("finals, rung")]
+    lines = Run.find(run).lines(JOURNAL)
+    return {
+        "rungs_s": rungs[-1] - begin,
+        "all_s": max(at for stage, at in marks if stage == LAST or stage.startswith("finals")) - begin,
+        "found": _found(result),
+        "trainings": sorted((line["architecture"], line["rung"], line["seed"], line["loss"]) for line in lines),
+    }
+
+
+def killed(folder: Path, networks: int, kills: int) -> dict[str, Any]:
+    """How often searches were killed in their finals, how many trainings were done twice, which found the same."""
+    words = ["search", *QUICK, *TINY, "--finals", str(networks), "--workers", "2"]
+    unas_hw(folder, "profile", "--device", "sim:phone", *TINY[:2])
+    whole = _found(unas_hw(folder, *words, "--run", "whole"))
+    rng, done, twice, found = random.Random(0), 0, 0, list[bool]()
+    while done < kills:
+        name = f"killed-{len(found)}"
+        run = folder / "runs" / name
+        while True:
+            process = subprocess.Popen([*PROGRAM, *words, "--run", name], cwd=folder, env=environment(folder), **QUIET)
+            goal = _trained(run) + rng.randint(1, 4)
+            while process.poll() is None and (_trained(run) < goal or done >= kills):
+                time.sleep(rng.uniform(0.01, 0.1))
+            if process.poll() is not None:
+                break  # it has ended
+            process.kill()
+            process.wait()
+            done += 1
+        often = Counter((line["architecture"], line["rung"], line["seed"]) for line in Run.open(run).lines(JOURNAL))
+        twice += sum(count - 1 for count in often.values())
+        found.append(_found(unas_hw(folder, *words, "--run", name)) == whole)
+    return {"kills": done, "searches": len(found), "twice": twice, "same": sum(found)}
+
+
+def _trained(run: Path) -> int:
+    return len((run / JOURNAL).read_text("utf-8").splitlines()) if (run / JOURNAL).exists() else 0
+
+
+def _found(result: dict[str, Any]) -> list[str]:
+    return [result["architecture"], result["control"]["words"]]
+
+
+def main() -> None:
+    """All of it, one after another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=16)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seconds", type=int, nargs="*", default=[60, 120])
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="unas-hw-") as place:
+        folder = Path(place)
+        os.chdir(folder)
+        os.environ["UNAS_HW_HOME"] = f"{place}/home"
+        unas_hw(folder, "profile", "--device", "sim:phone")
+        arms = {}
+        for name, change in ARMS.items():
+            arms[name] = timed(str(told.networks), name.replace(", ", "-"), **change)
+            one = arms["one worker"]
+            faster = one["rungs_s"] / arms[name]["rungs_s"]
+            same = all(arms[name][key] == one[key] for key in ("found", "trainings"))
+            print(
+                f"{name}: rungs {arms[name]['rungs_s']:.0f} s (x{faster:.2f}), {'same' if same else 'DIFFERS'}",
+                flush=True,
+            )
+            arms[name] |= {"faster": faster, "same": same}
+        again = killed(folder, told.networks, told.kills)
+        print(json.dumps(again), flush=True)
+        times = {}
+        for seconds in told.seconds:
+            times[seconds] = timed(f"{seconds}s", f"time-{seconds}", workers=2)["all_s"]
+            print(f"{seconds} s asked for: {times[seconds]:.0f} s", flush=True)
+    for arm in arms.values():
+        del arm["trainings"]
+    keep("search_finals", {"told": vars(told), "workers": arms, "killed": again, "seconds": times})
+
+
+if __name__ == "__main__":
+    main()
