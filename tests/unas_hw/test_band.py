@@ -53,6 +53,14 @@ def test_they_are_drawn_alike_though_the_band_is_at_the_end_of_a_large_space() -
     assert drawn(macs, 0.96 * high, high, 20, 0) != drawn(macs, 0.96 * high, high, 20, 1)
 
 
+def test_a_budget_that_binds_nothing_leaves_draws_uniform(space: SearchSpace) -> None:
+    macs = Macs(space)
+    paths = np.array(drawn(macs, 0.0, 3 * macs.range[1], 60, 0))
+    assert len(paths) == 60
+    middle = np.median(macs.values(paths))
+    assert macs.range[0] < middle < 0.8 * macs.range[1], "the largest are no more probable than others"
+
+
 def test_other_budgets_are_kept_too(space: SearchSpace) -> None:
     macs, params = Macs(space), Params(space)
     limit = np.mean(params.range)

@@ -21,15 +21,15 @@ def _verdict(found: Floats, control: Floats) -> dict[str, object]:
 
 def test_an_interval_holds_no_advantage_where_there_is_none_and_finds_one_that_is_there() -> None:
     held = better = 0
-    for seed in range(100):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         alike = _verdict(_networks(rng, 64), _networks(rng, 16))
         low, high = alike["interval"]["random"]  # type: ignore[index]
         held += low <= 0 <= high
         far = _verdict(_networks(rng, 64, 0.2), _networks(rng, 16))
         better += far["interval"]["random"][0] > 0  # type: ignore[index]
-    assert 85 <= held <= 99
-    assert better >= 95
+    assert 34 <= held <= 39
+    assert better >= 38
 
 
 def test_what_it_says() -> None:

@@ -71,24 +71,28 @@ class Entrants:
             pool = drawn(model, low, high, POOL, seed, fits)
             if len(pool) > control:
                 break
-        known = {space.running(path): path for path in nominated.paths}
-        self.paths: list[Path] = list({**{space.running(path): path for path in pool}, **known}.values())
+        same: dict[Path, Path] = {}  # paths that differ in dead operations only are one network
+
+        def one(path: Path) -> Path:
+            return same.setdefault(space.running(path), path)
+
         macs, params = Macs(space), Params(space)
         paths_NG = np.array(pool or [model.smallest])
-        self.roles: dict[Path, str] = dict.fromkeys(pool[:control], CONTROL)
-        self.largest = most(model, macs, 0.0, aim_ms, paths_NG, fits) or model.smallest
-        heaviest = most(model, params, 0.0, aim_ms, paths_NG, fits) or model.smallest
+        self.roles: dict[Path, str] = dict.fromkeys(map(one, pool[:control]), CONTROL)
+        self.largest = one(most(model, macs, 0.0, aim_ms, paths_NG, fits) or model.smallest)
+        heaviest = one(most(model, params, 0.0, aim_ms, paths_NG, fits) or model.smallest)
         for path, role in ((self.largest, LARGEST), (heaviest, "most parameters")):
             self.roles.setdefault(path, role)
         if pool:
-            self.roles.setdefault(self._untrained(prepared, pool[control : control + UNTRAINED] or pool), "untrained")
-        self.paths = list(dict.fromkeys([*self.paths, *self.roles]))
+            untrained = self._untrained(prepared, pool[control : control + UNTRAINED] or pool)
+            self.roles.setdefault(one(untrained), "untrained")
+        self.paths = list(dict.fromkeys([*self.roles, *map(one, pool), *map(one, nominated.paths)]))
         self._place = {path: number for number, path in enumerate(self.paths)}
         paths_NG = np.array(self.paths)
         own = dict(nominated.scores(paths_NG))
         self._scores = {**own, "macs": macs.values(paths_NG), "params": params.values(paths_NG)}
         self._features, self._weights, self._seed = one_hot(paths_NG, space.live(paths_NG)), nominated.weights, seed
-        self._nominees = iter(nominated.paths)
+        self._nominees = iter([one(path) for path in nominated.paths])
 
     def _untrained(self, prepared: Prepared, paths: Sequence[Path]) -> Path:
         space, first = prepared.space, prepared.data.train.first(IMAGES)

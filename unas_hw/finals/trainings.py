@@ -90,7 +90,8 @@ class Trainings:
         told = told_child(prepared.space, prepared.data, size, prepared.settings.seed, choices, recipe)
         told |= {"images": rung.images, "weights": str(self.weights(path, number, seed))}
         told |= {"seed": (prepared.settings.seed * 100 + seed) * 10 + number}
-        told |= {"hardware": asdict(prepared.settings.hardware.of_process())}
+        # Compiling takes longer than such a training.
+        told |= {"hardware": {**asdict(prepared.settings.hardware.of_process()), "compile": False}}
         if begun:
             begins = self.weights(path, number - 1, seed)
             if number == 0 and self.begins and not begins.exists():

@@ -11,8 +11,8 @@ from unas_hw.cost_model import AdditiveModel
 from unas_hw.search.selection import CANDIDATES, LOOKED_AT, Path
 from unas_hw.terms import Costs, Paths
 
-DRAWS, TRIES, HALVINGS = 4096, 25, 40
-"""Networks of a draw; draws; steps to the slope at which draws are as dear as the band."""
+DRAWS, TRIES, HALVINGS, ENOUGH = 4096, 25, 40, 0.02
+"""Networks of a draw; draws; steps to the slope at which they are as dear as the band; share in it that is enough."""
 
 
 def drawn(
@@ -26,7 +26,7 @@ def drawn(
     """
     rng = np.random.default_rng(seed)
     parts = model.costs.of_groups()
-    slope = _slope(model, parts, (low + high) / 2)
+    slope = _slope(model, parts, low, high)
     found: dict[Path, Path] = {}
     for _ in range(TRIES):
         choices = np.stack([rng.choice(len(each), DRAWS, p=_softmax(slope * each)) for each in parts], 1)
@@ -70,25 +70,25 @@ def most(
     return able[int(other.values(np.array(able)).argmax())] if able else None
 
 
-def _slope(model: AdditiveModel, parts: list[Costs], target: float) -> float:
-    """At which the median cost of draws is the target."""
+def _slope(model: AdditiveModel, parts: list[Costs], low: float, high: float) -> float:
+    """At which the median cost of draws is the middle of the band; 0 where enough uniform draws are in the band."""
     uniform = np.random.default_rng(0).random((len(parts), DRAWS // 8))
-    steepest = 50 / max(max(float(np.ptp(each)) for each in parts), 1e-12)
-    low, high = -steepest, steepest
+
+    def costs(slope: float) -> Costs:
+        pairs = zip(parts, uniform, strict=True)
+        places = [np.searchsorted(_softmax(slope * each).cumsum(), of).clip(max=len(each) - 1) for each, of in pairs]
+        return model.values(model.costs.decode(np.stack(places, 1)))
+
+    if ((low <= costs(0.0)) & (costs(0.0) <= high)).mean() > ENOUGH:
+        return 0.0
+    gentlest, steepest = np.array([-50, 50]) / max(*(float(np.ptp(each)) for each in parts), 1e-12)
     for _ in range(HALVINGS):
-        slope = (low + high) / 2
-        choices = np.stack(
-            [
-                np.minimum(np.searchsorted(_softmax(slope * each).cumsum(), of), len(each) - 1)
-                for each, of in zip(parts, uniform, strict=True)
-            ],
-            1,
-        )
-        if np.median(model.values(model.costs.decode(choices))) < target:
-            low = slope
+        slope = (gentlest + steepest) / 2
+        if np.median(costs(slope)) < (low + high) / 2:
+            gentlest = slope
         else:
-            high = slope
-    return (low + high) / 2
+            steepest = slope
+    return float(gentlest + steepest) / 2
 
 
 def _softmax(scores: Costs) -> Costs:

@@ -46,11 +46,11 @@ def _losses(compared: Compared, known: list[Path], paths_NG: Paths) -> Floats:
     from sklearn.linear_model import Ridge  # takes a second to import
 
     space, all_paths = compared.unas.space, [tuple(path) for path in paths_NG.tolist()]
-    place = {path: number for number, path in enumerate(all_paths)}
+    place = {space.running(path): number for number, path in enumerate(all_paths)}
     features = one_hot(paths_NG, space.live(paths_NG))
     expected: Floats = np.zeros(len(all_paths))
     for _ in range(2):
-        rows = [place[path] for path in known]
+        rows = [place[space.running(path)] for path in known]
         losses = np.array([-float(compared.losses(path).mean()) for path in known])
         expected = np.asarray(Ridge().fit(features[rows], losses).predict(features), float)
         expected[rows] = losses
