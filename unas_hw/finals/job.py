@@ -51,11 +51,11 @@ class FinalsJob:
         prepared = self.prepared
         yield Step("finals", 0, 1)
         self._spent_s = self.trainings.seconds / self._workers - time.monotonic()
-        self.plan = plan = self._planned()
-        self.entrants = entrants = Entrants(prepared, self._aim_ms, self.nominated, plan.control)
-        control = [path for path, role in entrants.roles.items() if role == CONTROL]
-        yield Step("finals", 0, plan.networks, self._said(len(control)))
         with many(prepared.settings.workers, prepared.settings.ray) as workers:
+            self.plan = plan = self._planned(workers)
+            self.entrants = entrants = Entrants(prepared, self._aim_ms, self.nominated, plan.control)
+            control = [path for path, role in entrants.roles.items() if role == CONTROL]
+            yield Step("finals", 0, plan.networks, self._said(len(control)))
             entrants.join(max(plan.first - len(entrants.roles), 1), {})
             yield from self._rung(workers, 0, [*entrants.roles])
             plan = self._fewer()
@@ -136,7 +136,7 @@ class FinalsJob:
         with hardware.holding(network):
             return network, accuracy(network, prepared.data.valid)
 
-    def _planned(self) -> Plan:
+    def _planned(self, workers: Workers) -> Plan:
         """As it was when the finals began; or made now."""
         run, settings = self.prepared.run, self.prepared.settings
         if (run.path / PLAN).exists():
@@ -146,7 +146,7 @@ class FinalsJob:
             plan = Plan.counted(asked.networks, begun, self.images, BATCH_SIZE)
         else:
             spent_s = time.monotonic() - self.prepared.begin
-            step_s = self.trainings.step_s(self.nominated.paths[:1]) / self._workers
+            step_s = self.trainings.step_s(workers, self._workers, self.nominated.paths[0])
             seconds = asked.seconds or max(SHARE * spent_s, least_s(step_s, begun))
             plan = Plan.timed(seconds, step_s, begun, self.images, BATCH_SIZE)
         run.write_json(PLAN, plan.as_json())
@@ -180,7 +180,7 @@ class FinalsJob:
     def _said(self, control: int) -> str:
         plan, settings = self.plan, self.prepared.settings
         rungs = ", ".join(
-            f"{rung.epochs} epoch(s)" if rung.images == self.images else f"{rung.images} images"
+            f"{rung.epochs} epoch(s)" + (f" of {rung.images} images" if rung.images < self.images else "")
             for rung in plan.halvings
         )
         begin = "shared weights" if self.trainings.begins else "new weights"

@@ -24,6 +24,8 @@ LEAST = 16
 """Steps of a training at least."""
 FEWEST, RUNGS = 8, 3
 """Of ``--finals N``: networks at least; rungs."""
+RULES, NOMINEES = 3, 2
+"""Networks that are there by a rule, such as the largest; nominees that begin with them at least."""
 REPEATS = 2
 """Trainings with fresh seeds of the network that ships: those it was chosen by flatter it."""
 
@@ -105,8 +107,9 @@ class Plan:
     @classmethod
     def of_networks(cls, networks: int, rungs: tuple[Rung, ...], seconds: float | None = None) -> Self:
         """With a control group; of fewer than six random networks most verdicts are that nothing can be told."""
-        control = networks * 3 // 8 if networks >= 16 else max(networks // 3, 2)
-        return cls(networks=networks, first=networks // 2, control=control, rungs=rungs, seconds=seconds)
+        control = networks * 3 // 8 if networks >= 16 else networks // 4
+        first = max(networks // 2, control + RULES + NOMINEES)
+        return cls(networks=networks, first=first, control=control, rungs=rungs, seconds=seconds)
 
     @property
     def halvings(self) -> tuple[Rung, ...]:
@@ -164,9 +167,10 @@ def _unit(networks: int, count: int) -> Plan:
 
 
 def lasting(steps: float, images: int, batch_size: int) -> Rung:
-    """Whole epochs of all images, or one of as many as so many steps see."""
+    """Whole epochs of all images, or of nearly all where more would be too long; one of a part where steps are few."""
     seen = max(steps, LEAST if images > 1 else 1) * batch_size
-    return Rung(1, int(seen)) if seen < images else Rung(int(seen / images), images)
+    epochs = max(round(seen / images), 1)
+    return Rung(epochs, min(int(seen / epochs), images))
 
 
 def _rungs(steps: float, count: int, images: int, batch_size: int) -> tuple[Rung, ...]:

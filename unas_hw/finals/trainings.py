@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path as FilePath
@@ -16,14 +16,14 @@ from unas_hw.progress import Job, Step
 from unas_hw.search.prepared import Prepared
 from unas_hw.search.selection import Path
 from unas_hw.training import Recipe
-from unas_hw.training.child import save_weights, told_child, train_child
+from unas_hw.training.child import save_weights, told_child
 from unas_hw.training.workers import Workers
 
 JOURNAL, FOLDER = "finals.jsonl", "finals"
 BATCH_SIZE, BEGUN_LR, FRESH_LR = 64, 2e-3, 4e-3
 """Images a step; learning rates of weights that were trained before, and of new ones."""
-PROBES = 2, 10
-"""Steps of two trainings, whose difference is timed."""
+PROBES = 2, 2, 10
+"""Steps of trainings; the difference of the last two is timed, since the first opens the images."""
 Begins = Callable[[Path], nn.Module]
 """The network of these choices with the weights that it shared."""
 
@@ -99,14 +99,17 @@ class Trainings:
             told["begins"] = str(begins)
         return told
 
-    def step_s(self, paths: Sequence[Path]) -> float:
-        """Seconds that a step of these networks takes in this process, on the average."""
-        found = []
-        for path in paths:
-            few, more = (self._told(path, 0, Rung(1, steps * BATCH_SIZE), 0) for steps in PROBES)
-            before, after = (train_child(told)["seconds"] for told in (few, more))
-            found.append(max(after - before, 1e-4) / (PROBES[1] - PROBES[0]))
-        return fmean(found)
+    def step_s(self, workers: Workers, count: int, path: Path) -> float:
+        """Seconds after which all of so many workers have done a step of this network, divided by their number.
+
+        They are at it together: workers that share a core are slower than one.
+        """
+        seconds = []
+        for steps in PROBES:
+            told = self._told(path, 0, Rung(1, steps * BATCH_SIZE), 0)
+            del told["weights"]
+            seconds.append(fmean(answer["seconds"] for _, answer in workers.train([told] * count)))
+        return max(seconds[-1] - seconds[-2], 1e-4) / (PROBES[-1] - PROBES[-2]) / count
 
 
 def _key(line: Mapping[str, Any]) -> tuple[str, int, int]:
