@@ -27,8 +27,8 @@ POOL, UNTRAINED, IMAGES = 4096, 48, 64
 SHORT, MOST = 600, 4.0
 """Steps after which a training counts as much as all that was known before; how much more that counts at most.
 
-After 156 steps, in bands of NAS-Bench-Macro, the losses of networks hardly rank them (Spearman .18), what was known
-before does (.64), and both are best where that counts four times.
+Chosen on development bands of NAS-Bench-Macro, where the losses after 156 steps hardly ranked networks, what was known
+before did, and both together were best where that counted four times.
 """
 Scores = Callable[[Paths], Mapping[str, Floats]]
 """``(N,)`` by name for networks ``(N, G)``, larger is better: what a method knows of networks."""
