@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from unas_hw.progress import Job
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, "-c", "from cli.main import main; main(prog_name='unas-hw')"]
@@ -39,3 +42,14 @@ def unas_hw(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> Any:
     if done.returncode not in codes:
         raise SystemExit(f"unas-hw {' '.join(words)}: exit code {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout)
+
+
+def marked(job: Job[dict[str, Any]]) -> tuple[dict[str, Any], list[tuple[str, float]]]:
+    """The result of a job, and the stage of every step with the time at which it was told."""
+    marks = list[tuple[str, float]]()
+    while True:
+        try:
+            marks.append((next(job).stage, time.monotonic()))
+        except StopIteration as end:
+            result: dict[str, Any] = end.value
+            return result, marks

@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.commands import marked
 from benchmarks.report import keep
 from profilers.registry import open_profiler
 from unas_hw.jobs.profile import profile
@@ -36,14 +37,9 @@ ARMS: dict[str, dict[str, Any]] = {
 
 def timed(settings: SearchSettings) -> dict[str, Any]:
     """A search, with the seconds that its children took."""
-    begin, marks, job = time.monotonic(), dict[str, float](), search(settings)
-    while True:
-        try:
-            step = next(job)
-        except StopIteration as end:
-            result: dict[str, Any] = end.value
-            break
-        marks.setdefault(step.stage, time.monotonic())
+    begin = time.monotonic()
+    result, told = marked(search(settings))
+    marks = dict(reversed(told))  # the first time of each stage
     lines = Run.find(settings.run).lines("children.jsonl")
     return {
         "children_seconds": marks["measure candidates"] - marks["children"],

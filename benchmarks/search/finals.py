@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import PROGRAM, ROOT, environment, unas_hw
+from benchmarks.commands import PROGRAM, ROOT, environment, marked, unas_hw
 from benchmarks.report import keep
 from unas_hw.finals.trainings import JOURNAL
 from unas_hw.jobs.search import search
@@ -45,14 +45,7 @@ QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVN
 def timed(finals: str, run: str, **place: Any) -> dict[str, Any]:
     """Seconds of the rungs and of all, and what was found."""
     settings = settings_of(budget="50%", warmup_epochs=1, epochs=1, device="sim:phone", finals=finals, run=run, **place)
-    job, marks = search(settings), list[tuple[str, float]]()
-    while True:
-        try:
-            step = next(job)
-        except StopIteration as end:
-            result: dict[str, Any] = end.value
-            break
-        marks.append((step.stage, time.monotonic()))
+    result, marks = marked(search(settings))
     begin = next(at for stage, at in marks if stage == "finals")
     rungs = [at for stage, at in marks if stage.startswith("finals, rung")]
     lines = Run.find(run).lines(JOURNAL)
