@@ -1,6 +1,7 @@
 """Finals: on one worker, on two and on Ray; killed again and again; and whether they take the time that was asked for.
 
-    python -m benchmarks.search.finals [--networks 16] [--kills 100] [--seconds 60 120]
+    python -m benchmarks.search.finals [--networks 16] [--kills 100] [--seconds 60 120 300]
+        [--parts workers kills seconds]
 
 A search of ``mbconv-small`` on the digits and ``sim:phone`` whose supernet hardly learns, so that nearly all of its
 time is that of the finals. The machine has to be quiet, and to have two cores.
@@ -21,16 +22,18 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import PROGRAM, ROOT, environment, marked, unas_hw
-from benchmarks.report import keep
+from benchmarks.report import RESULTS, keep
 from unas_hw.finals.trainings import JOURNAL
 from unas_hw.jobs.search import search
 from unas_hw.methods.settings import settings_of
 from unas_hw.runs import Run
 
+RECORD, PARTS = "search_finals", ("workers", "kills", "seconds")
 QUICK = ("--latency-budget", "50%", "--warmup-epochs", "1", "--epochs", "1", "--device", "sim:phone")
 ARMS: dict[str, dict[str, Any]] = {
     "one worker": {"workers": 1},
@@ -55,6 +58,21 @@ def timed(finals: str, run: str, **place: Any) -> dict[str, Any]:
         "found": _found(result),
         "trainings": sorted((line["architecture"], line["rung"], line["seed"], line["loss"]) for line in lines),
     }
+
+
+def by_workers(networks: int) -> dict[str, Any]:
+    """The same finals by each arm: seconds, how much faster than one worker, whether it found the same."""
+    arms: dict[str, Any] = {}
+    for name, change in ARMS.items():
+        arm = timed(str(networks), name.replace(", ", "-"), **change)
+        one = arms.get("one worker", arm)
+        arms[name] = arm | {
+            "faster": one["rungs_s"] / arm["rungs_s"],
+            "same": all(arm[key] == one[key] for key in ("found", "trainings")),
+        }
+    for arm in arms.values():
+        arm["trainings"] = len(arm["trainings"])
+    return arms
 
 
 def killed(folder: Path, networks: int, kills: int) -> dict[str, Any]:
@@ -95,33 +113,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=16)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seconds", type=int, nargs="*", default=[60, 120])
+    parser.add_argument("--seconds", type=int, nargs="*", default=[60, 120, 300])
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="of the others what is kept stays")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="unas-hw-") as place:
         folder = Path(place)
         os.chdir(folder)
         os.environ["UNAS_HW_HOME"] = f"{place}/home"
         unas_hw(folder, "profile", "--device", "sim:phone")
-        arms = {}
-        for name, change in ARMS.items():
-            arms[name] = timed(str(told.networks), name.replace(", ", "-"), **change)
-            one = arms["one worker"]
-            faster = one["rungs_s"] / arms[name]["rungs_s"]
-            same = all(arms[name][key] == one[key] for key in ("found", "trainings"))
-            print(
-                f"{name}: rungs {arms[name]['rungs_s']:.0f} s (x{faster:.2f}), {'same' if same else 'DIFFERS'}",
-                flush=True,
-            )
-            arms[name] |= {"faster": faster, "same": same}
-        again = killed(folder, told.networks, told.kills)
-        print(json.dumps(again), flush=True)
-        times = {}
-        for seconds in told.seconds:
-            times[seconds] = timed(f"{seconds}s", f"time-{seconds}", workers=2)["all_s"]
-            print(f"{seconds} s asked for: {times[seconds]:.0f} s", flush=True)
-    for arm in arms.values():
-        del arm["trainings"]
-    keep("search_finals", {"told": vars(told), "workers": arms, "killed": again, "seconds": times})
+        if "workers" in told.parts:
+            keep_part("workers", {"networks": told.networks, **by_workers(told.networks)})
+        if "kills" in told.parts:
+            keep_part("kills", killed(folder, told.networks, told.kills))
+        if "seconds" in told.parts:
+            times = {each: timed(f"{each}s", f"time-{each}", workers=2)["all_s"] for each in told.seconds}
+            keep_part("seconds", {"asked_and_taken": times})
+
+
+def keep_part(name: str, found: dict[str, Any]) -> None:
+    """Beside the other parts, which may be of another day."""
+    print(name, json.dumps(found), flush=True)
+    kept = RESULTS / f"{RECORD}.json"
+    parts = json.loads(kept.read_text())["parts"] if kept.exists() else {}
+    keep(RECORD, {"parts": {**parts, name: {"date": datetime.now(UTC).isoformat(timespec="seconds"), **found}}})
 
 
 if __name__ == "__main__":
