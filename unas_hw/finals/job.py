@@ -45,6 +45,7 @@ class FinalsJob:
         self.trainings = Trainings(prepared, begins)
         self.images = len(prepared.data.train)
         self._results: list[dict[Path, float]] = []
+        self._starting_s = 0.0
 
     def halving(self) -> Job[None]:
         """All rungs."""
@@ -146,17 +147,16 @@ class FinalsJob:
             plan = Plan.counted(asked.networks, begun, self.images, BATCH_SIZE)
         else:
             spent_s = time.monotonic() - self.prepared.begin
-            step_s = self.trainings.step_s(workers, self._workers, self.nominated.paths[0])
+            step_s, self._starting_s = self.trainings.step_s(workers, self._workers, self.nominated.paths[0])
             seconds = asked.seconds or max(SHARE * spent_s, least_s(step_s, begun))
-            plan = Plan.timed(seconds, step_s, begun, self.images, BATCH_SIZE)
+            plan = replace(Plan.timed(self._left_s(seconds), step_s, begun, self.images, BATCH_SIZE), seconds=seconds)
         run.write_json(PLAN, plan.as_json())
         return plan
 
     def _fewer(self) -> Plan:
         """The plan with fewer networks, where those that have begun took longer than was thought."""
         if self.plan.seconds is not None and len(self.trainings.known) <= len(self.entrants.roles):
-            left_s = self.plan.seconds - self._spent_s - time.monotonic()
-            able = left_s * self._workers / self.trainings.image_s
+            able = self._left_s(self.plan.seconds) / self.trainings.image_s(together=True)
             self.plan = self.plan.fewer(len(self.entrants.roles), able)
             self.prepared.run.write_json(PLAN, self.plan.as_json())
         return self.plan
@@ -166,12 +166,16 @@ class FinalsJob:
         plan = self.plan
         if number >= plan.begun:
             if plan.seconds is not None:
-                left_s = plan.seconds - self._spent_s - time.monotonic()
-                able = left_s * (self._workers if number < len(plan.halvings) else 1) / self.trainings.image_s
+                together = number < len(plan.halvings)
+                able = self._left_s(plan.seconds, together) / self.trainings.image_s(together)
                 plan = plan.fitted(number, able, self.images, BATCH_SIZE)
             self.plan = plan = replace(plan, begun=number + 1)
             self.prepared.run.write_json(PLAN, plan.as_json())
         return plan.rungs[number]
+
+    def _left_s(self, seconds: float, repeats: bool = True) -> float:
+        """Of so many; without those in which workers start again, where repeats are to come."""
+        return max(seconds - self._spent_s - time.monotonic() - self._starting_s * repeats, 0.0)
 
     @property
     def _workers(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
@@ -17,7 +18,7 @@ from unas_hw.search.prepared import Prepared
 from unas_hw.search.selection import Path
 from unas_hw.training import Recipe
 from unas_hw.training.child import save_weights, told_child
-from unas_hw.training.workers import Workers
+from unas_hw.training.workers import Workers, count_of
 
 JOURNAL, FOLDER = "finals.jsonl", "finals"
 BATCH_SIZE, BEGUN_LR, FRESH_LR = 64, 2e-3, 4e-3
@@ -43,16 +44,22 @@ class Trainings:
         self.prepared, self.begins = prepared, begins
         self.known = {_key(line): line for line in prepared.run.lines(JOURNAL)}
         self.folder = prepared.run.path.resolve() / FOLDER
+        self._wall = 0.0, 0
 
     @property
     def seconds(self) -> float:
         """That all of them took, one after the other."""
         return float(sum(line["seconds"] for line in self.known.values()))
 
-    @property
-    def image_s(self) -> float:
-        """That an image took them, each as often as it was seen."""
-        return self.seconds / float(sum(line["epochs"] * line["images"] for line in self.known.values()))
+    def image_s(self, together: bool) -> float:
+        """That an image takes, each as often as it is seen: one worker, or all of them together, who wait for each
+        other where few networks are left.
+        """
+        wall_s, seen = self._wall
+        if together and seen:
+            return wall_s / seen
+        alone_s = self.seconds / float(sum(line["epochs"] * line["images"] for line in self.known.values()))
+        return alone_s / count_of(self.prepared.settings.workers) if together else alone_s
 
     def do(
         self, workers: Workers, wanted: Mapping[tuple[Path, int], str], number: int, rung: Rung, stage: str
@@ -66,12 +73,14 @@ class Trainings:
         new.sort(key=lambda each: -self.prepared.model.latency_ms(each[0]))
         told = [self._told(path, number, rung, seed) for path, seed in new]
         yield Step(stage, len(wanted) - len(new), len(wanted))
+        begin = time.monotonic()
         for done, (place, answer) in enumerate(workers.train(told), len(wanted) - len(new) + 1):
             name, _, seed = key = keys[new[place]]
             line = {"architecture": name, "role": wanted[new[place]], "rung": number, "seed": seed, **asdict(rung)}
             self.known[key] = {**line, **answer}
             self.prepared.run.append(JOURNAL, self.known[key])
             yield Step(stage, done, len(wanted))
+        self._wall = self._wall[0] + time.monotonic() - begin, self._wall[1] + rung.seen * len(new)
         return [self.known[key] for key in keys.values()]
 
     def name(self, path: Path) -> str:
@@ -99,17 +108,19 @@ class Trainings:
             told["begins"] = str(begins)
         return told
 
-    def step_s(self, workers: Workers, count: int, path: Path) -> float:
-        """Seconds after which all of so many workers have done a step of this network, divided by their number.
+    def step_s(self, workers: Workers, count: int, path: Path) -> tuple[float, float]:
+        """Seconds after which all of so many workers have done a step of this network, divided by their number; and
+        seconds in which they start.
 
         They are at it together: workers that share a core are slower than one.
         """
-        seconds = []
+        seconds, begin, started_s = [], time.monotonic(), 0.0
         for steps in PROBES:
             told = self._told(path, 0, Rung(1, steps * BATCH_SIZE), 0)
             del told["weights"]
             seconds.append(fmean(answer["seconds"] for _, answer in workers.train([told] * count)))
-        return max(seconds[-1] - seconds[-2], 1e-4) / (PROBES[-1] - PROBES[-2]) / count
+            started_s = started_s or time.monotonic() - begin
+        return max(seconds[-1] - seconds[-2], 1e-4) / (PROBES[-1] - PROBES[-2]) / count, started_s
 
 
 def _key(line: Mapping[str, Any]) -> tuple[str, int, int]:
