@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +43,10 @@ def shown(device: str) -> str:
 
 def default_path(subject: str, device: str, runtime: str, threads: int) -> Path:
     """The file for what is measured, where and how."""
-    stem = f"{shown(device)}-{runtime}-{threads}t-{subject}"
+    name = shown(device)
+    if name.startswith("adb://") and not re.fullmatch(r"[\w.:/-]+", name):  # "a (2)" and "a_2_" are two phones
+        name += f"-{hashlib.sha256(name.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
+    stem = f"{name}-{runtime}-{threads}t-{subject}"
     return tables_folder() / (re.sub(r"[^\w.@=-]+", "_", stem) + ".jsonl")
 
 
@@ -48,7 +54,7 @@ def own_path(name: str | Path) -> Path:
     """Where a table is written to; raises ``AddressError`` for an address."""
     if remote.is_address(str(name)):
         raise AddressError(f"{name} cannot be written to", mend="give a path")
-    return Path(name)
+    return Path(os.path.expanduser(name))
 
 
 def imported_path(name: str) -> Path:
@@ -64,7 +70,7 @@ def find_table(name: str | Path) -> Path:
     """
     if remote.is_address(str(name)):
         return remote.fetch(str(name), cache_folder())
-    path = Path(name)
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return foreign.local(path, cache_folder())
     name, files = str(name), table_files()
@@ -100,7 +106,9 @@ class Target:
         return {name: value for name, value in asdict(self).items() if value not in (None, table.header[name])}
 
     def __str__(self) -> str:
-        return " ".join(f"--{name} {value}" for name, value in asdict(self).items() if value is not None)
+        return " ".join(
+            f"--{name} {shlex.quote(str(value))}" for name, value in asdict(self).items() if value is not None
+        )
 
 
 ANY = Target()

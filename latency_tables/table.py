@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -113,7 +114,7 @@ class LatencyTable:
         """How the table could get a row that it lacks."""
         if self.is_published:
             return "a published table has what was published: unas-hw tables show lists it; unas-hw profile measures"
-        return f"unas-hw profile --device {self.header['device']} {words}"
+        return f"unas-hw profile --device {shlex.quote(self.header['device'])} {words}"
 
     @cached_property
     def hash(self) -> str:

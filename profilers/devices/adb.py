@@ -6,9 +6,12 @@ server as always (``ANDROID_ADB_SERVER_PORT``).
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +33,35 @@ PUSH_S = 600.0
 _END = "unas-hw-status:"
 _GONE = re.compile(
     r"device '.*' not found|device not found|no devices/emulators found|device offline|device unauthorized"
-    r"|device still \w+|no permissions|insufficient permissions",
+    r"|device still \w+|no permissions|insufficient permissions|more than one device",
 )
+STATES = (
+    "device", "offline", "unauthorized", "authorizing", "connecting", "no permissions", "recovery", "rescue",
+    "sideload", "bootloader", "host", "detached", "download", "unknown",
+)  # fmt: skip
+"""What ``adb devices`` says that a device is; only ``device`` can be worked with."""
+_FIELDS = r"((?:\s+(?:\w+:\S*|\d[\d.-]*))*)"  # usb:1-4 product:x model:y; some versions write 1-4 alone
+_LINE = re.compile(rf"(.*\S)\s+({'|'.join(STATES)})(?:(?<=permissions)[ ;(].*?)??{_FIELDS}\s*")
+_OTHER_LINE = re.compile(rf"(.*\S)\s+([^\s:]+){_FIELDS}\s+transport_id:\d+\s*")
+"""The serial number may have blanks, states and parentheses in it: the last state with nothing but fields after it is
+the state, or, of versions to come, the last word before them."""
 _NOT_DEGREES = re.compile(r"vbat|ibat|bcl|ocv|^soc$|-lvl|-step$", re.IGNORECASE)
 """Zones that Qualcomm's kernels file under thermal although they count millivolts, milliamperes or per cent."""
 
 _MENDS = {
     "unauthorized": "unlock the screen and allow USB debugging for this computer",
+    "authorizing": "unlock the screen and allow USB debugging for this computer",
     "offline": "unplug it and plug it in again, or run: adb reconnect offline",
+    "connecting": "wait a moment, then see: adb devices",
     "permissions": "apt-get install android-sdk-platform-tools-common, plug it in again, then: adb kill-server",
+    "recovery": "start Android on it: adb reboot",
+    "rescue": "start Android on it: adb reboot",
+    "sideload": "start Android on it: adb reboot",
+    "bootloader": "start Android on it: fastboot reboot",
+    "more than one": "unplug all but one of those with this serial number",
 }
+SERIAL = "ANDROID_SERIAL"
+"""The variable that names a device to adb where no command line does."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,15 @@ class Attached:
     serial: str
     state: str
     model: str | None
+
+    @property
+    def how(self) -> str:
+        """As the end of a sentence about it."""
+        return f"{'has' if self.state.startswith('no ') else 'is'} {self.state}"
+
+    def __str__(self) -> str:
+        how = "" if self.state == "device" else f" {self.how}"
+        return f"{shlex.quote(self.serial)}{how}" + (f" ({self.model})" if self.model else "")
 
 
 @dataclass(frozen=True)
@@ -117,26 +148,37 @@ class Adb:
     @staticmethod
     def devices(*, binary: str = "adb") -> tuple[Attached, ...]:
         """Everything that is attached, whatever its state."""
-        done = _client([binary, "devices", "-l"], ANSWER_S)
+        try:
+            done = _client([binary, "devices", "-l"], ANSWER_S)
+        except subprocess.TimeoutExpired:
+            raise MissingDeviceError(f"adb did not answer within {ANSWER_S:g} s", mend="run: adb kill-server") from None
         if done.returncode != 0:
             raise MissingDeviceError(f"adb cannot list devices: {_last(done.stderr)}", mend="run: adb kill-server")
         return _parse_devices(done.stdout)
 
     @classmethod
     def only(cls, *, binary: str = "adb") -> Adb:
-        """The one device that is attached and ready."""
-        found = cls.devices(binary=binary)
-        ready = [device for device in found if device.state == "device"]
+        """The device that ``ANDROID_SERIAL`` names, or the one that is attached and ready."""
+        found, named = cls.devices(binary=binary), os.environ.get(SERIAL)
+        meant = [device for device in found if named in (None, "", device.serial)]
+        ready = [device for device in meant if device.state == "device"]
         if len(ready) == 1:
             return cls(ready[0].serial, binary=binary)
+        names, by = ", ".join(map(str, meant or found)), f" ({SERIAL} is set)" if named else ""
         if ready:
-            names = ", ".join(f"{device.serial} ({device.model or 'unknown model'})" for device in ready)
+            twice = max(Counter(device.serial for device in ready).values()) > 1
             raise MissingDeviceError(
-                f"{len(ready)} devices are attached: {names}", mend="name one by its serial number"
+                f"{len(ready)} devices are ready{by}: {names}",
+                mend=_MENDS["more than one"] if twice else f"name one: --device {address(ready[0].serial)}",
             )
-        if found:
-            states = ", ".join(f"{device.serial} is {device.state}" for device in found)
-            raise MissingDeviceError(f"no attached device is ready: {states}", mend=_mend_for(states))
+        if meant:
+            mends = dict.fromkeys(_mend_for(device.state) for device in meant)
+            raise MissingDeviceError(f"no attached device is ready{by}: {names}", mend="; ".join(mends))
+        if named:
+            raise MissingDeviceError(
+                f"{SERIAL} is {named!r}, which is not attached" + (f"; attached: {names}" if names else ""),
+                mend=f"attach it, or: unset {SERIAL}",
+            )
         raise MissingDeviceError(
             "no Android device is attached",
             mend="plug one in with USB debugging allowed, or run: adb connect HOST:PORT; then: adb devices",
@@ -147,6 +189,11 @@ class Adb:
         if self._serial is None:
             self._serial = Adb.only(binary=self._binary).serial
         return self._serial
+
+    @property
+    def command(self) -> str:
+        """As one would type it."""
+        return f"adb -s {shlex.quote(self.serial)}"
 
     def shell(self, command: str, *, timeout_s: float = ANSWER_S) -> str:
         """Standard output of a command; ``2>&1`` is the command's own business.
@@ -167,7 +214,7 @@ class Adb:
             raise DeviceCommandError(
                 f"{_shorten(command)!r} on {self.serial} ended with status {int(status)}: "
                 f"{_last(done.stderr) or _last(text) or 'it said nothing'}",
-                mend=f"try it by hand: adb -s {self.serial} shell",
+                mend=f"try it by hand: {self.command} shell",
                 status=int(status),
             )
         return text
@@ -192,7 +239,7 @@ class Adb:
             raise self._gone(said)
         raise DeviceCommandError(
             f"adb push between this computer and {self.serial} failed: {said}",
-            mend="check the paths, and the free space: adb shell df /data/local/tmp",
+            mend=f"check the paths, and the free space: {self.command} shell df /data/local/tmp",
             status=done.returncode,
         )
 
@@ -216,7 +263,7 @@ class Adb:
         if not cores:
             raise DeviceCommandError(
                 f"{self.serial} does not show its cores: {_shorten(' '.join(lines))!r}",
-                mend=f"look: adb -s {self.serial} shell ls /sys/devices/system/cpu",
+                mend=f"look: {self.command} shell ls /sys/devices/system/cpu",
                 status=0,
             )
         return tuple(sorted(cores, key=lambda core: core.index))
@@ -264,27 +311,33 @@ class Adb:
 
 
 def _client(words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    # Bytes that are no UTF-8 are shown, not raised: a tool may print what it likes.
-    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
+    # Whatever the locale; bytes that are no UTF-8 are kept, not raised: a tool, and a serial number, may be anything.
+    told: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+    encoded = [word.encode(**told) for word in words]
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, **told}
     try:
-        return subprocess.run(words, timeout=timeout_s, check=False, **options)
-    except (FileNotFoundError, PermissionError):
+        return subprocess.run(encoded, timeout=timeout_s, check=False, **options)
+    except OSError as error:  # not there, not to be run, or of another machine
         raise MissingDependencyError(
-            f"the Android debug bridge is not installed: {words[0]!r} cannot be run", mend="apt-get install adb"
+            f"the Android debug bridge is not installed: {words[0]!r} cannot be run ({error.strerror})",
+            mend="apt-get install adb",
         ) from None
 
 
 def _parse_devices(listing: str) -> tuple[Attached, ...]:
     found = []
-    for line in listing.splitlines():
-        serial, _, rest = line.strip().partition(" ")
-        rest = rest.strip()
-        if not rest or serial in ("List", "*"):  # the heading, and what the client says about starting its server
-            continue
-        state = "no permissions" if rest.startswith("no permissions") else rest.split()[0]
-        model = re.search(r"\bmodel:(\S+)", rest)
-        found.append(Attached(serial, state, model[1] if model else None))
+    for line in listing.split("\n"):
+        read = _LINE.fullmatch(line) or _OTHER_LINE.fullmatch(line)
+        if read is not None:  # else the heading, or what the client says about its server
+            serial, state, fields = read.groups()
+            model = re.search(r"\bmodel:(\S+)", fields)
+            found.append(Attached(serial, state, model[1] if model else None))
     return tuple(found)
+
+
+def address(serial: str) -> str:
+    """As ``--device`` takes it, quoted for the shell where it has to be."""
+    return shlex.quote(f"adb://{serial}")
 
 
 def _celsius(number: str) -> float | None:

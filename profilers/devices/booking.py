@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from profilers.devices.adb import Adb
 from profilers.devices.android import is_executable
 from profilers.devices.book import Booked, add, check_name, read_book
-from profilers.errors import FileError, MissingDependencyError, MissingDeviceError
+from profilers.errors import DeviceNameError, FileError, MissingDependencyError, MissingDeviceError
 
 
 def book(entry: Booked) -> tuple[Booked, str]:
     """Writes the device into the book, as it is kept there, and says what could not be checked.
 
     Raises:
-        DeviceNameError: If the name is taken, or is none.
+        DeviceNameError: If the name is taken, or is none, or the serial number cannot be one.
         UnknownNameError: If the address is none.
         FileError: If a tool is neither here nor on the phone.
     """
     check_name(entry.name, read_book())
+    for what, value in entry.to_record().items():
+        if not value.strip() or (what in ("adb", "ssh") and not value.isprintable()):  # what nothing is called
+            raise DeviceNameError(f"{what} is {value!r}", mend="see what there is: unas-hw devices")
     entry, note = _checked_phone(entry) if entry.adb is not None else (entry, _checked_host(entry))
     add(entry)
     return entry, note
@@ -49,11 +53,11 @@ def _checked_phone(entry: Booked) -> tuple[Booked, str]:
 
 def _path(path: str, adb: Adb, abi: str) -> str:
     """The path as it is kept: absolute."""
-    here = Path(path).expanduser()
+    here = Path(os.path.expanduser(path))
     if here.is_file():
         return str(here.resolve())
     if not path.startswith("/"):
-        raise FileError(f"{path}: there is no such file", mend=f"check the path: ls {here.parent}")
+        raise FileError(f"{path}: there is no such file", mend=f"check the path: ls {shlex.quote(str(here.parent))}")
     if not abi:
         raise FileError(
             f"{path}: there is no such file here, and no device to look on",
@@ -62,6 +66,7 @@ def _path(path: str, adb: Adb, abi: str) -> str:
     if not is_executable(adb, path):
         raise FileError(
             f"{path}: there is no such file here, and no such program on {adb.serial}",
-            mend=f"check the path, and that it can be run: adb -s {adb.serial} shell ls -l {os.path.dirname(path)}",
+            mend="check the path, and that it can be run: "
+            f"{adb.command} shell ls -l {shlex.quote(os.path.dirname(path))}",
         )
     return path

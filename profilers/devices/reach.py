@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -54,7 +57,13 @@ def reach() -> Callable[[], list[Found]]:
         for question in (attached, *hosts.values()):
             question.wait(end_s)
         listed: tuple[Attached, ...] = attached.answer or ()
-        phones = {phone.serial: phone for phone in listed}
+        times = Counter(phone.serial for phone in listed)  # makers have given one number to all of their phones
+        phones = {
+            phone.serial: phone
+            if times[phone.serial] == 1
+            else replace(phone, state=f"{times[phone.serial]} of one number")
+            for phone in listed
+        }
         found = [
             _host(entry, hosts[entry.name]) if entry.ssh else _phone(entry, phones, attached.why_not) for entry in book
         ]
@@ -88,7 +97,7 @@ def _phone(entry: Booked, phones: dict[str, Attached], why_not: str) -> Found:
     if phone is None:
         missing = why_not or f"{entry.adb} is not attached"
     elif phone.state != "device":
-        missing = f"{entry.adb} is {phone.state}"
+        missing = f"{entry.adb} {phone.how}"
     elif not entry.tools:
         missing = f"no benchmark tool is named: unas-hw devices remove {entry.name}, and add it with one"
     else:
@@ -97,8 +106,8 @@ def _phone(entry: Booked, phones: dict[str, Attached], why_not: str) -> Found:
 
 
 def _stranger(phone: Attached) -> Found:
-    add = f"no benchmark tool is named: unas-hw devices add phone --adb {phone.serial} --litert-benchmark PATH"
-    missing = add if phone.state == "device" else f"it is {phone.state}"
+    add = f"unas-hw devices add phone --adb {shlex.quote(phone.serial)} --litert-benchmark PATH"
+    missing = f"no benchmark tool is named: {add}" if phone.state == "device" else f"it {phone.how}"
     return _found(f"adb://{phone.serial}", phone.model or "-", [], missing)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from profilers.devices.adb import Adb
+from profilers.devices import adb
+from profilers.devices.adb import STATES, Adb, Attached
 from profilers.errors import DeviceCommandError, DeviceLostError, FileError, MissingDependencyError, MissingDeviceError
 from tests.profilers import phone
 from tests.profilers.adbd import FakeAdbd
@@ -188,3 +190,134 @@ def test_cooling_down_ends_when_it_is_cool_or_time_is_up(device: FakeAdbd) -> No
     assert adb.cool_down(45, 60).reached
     shutil.rmtree(device.root / "sys/class/thermal")
     assert adb.cool_down(45, 60).hottest is None
+
+
+WIRELESS = "adb-2233fd19-9mU6UL (2)._adb-tls-connect._tcp"
+
+
+def saying(folder: Path, *lines: str) -> str:
+    """A client that lists these, and knows none of them otherwise."""
+    folder.mkdir(exist_ok=True)
+    (folder / "listing").write_text("\n".join(("List of devices attached", *lines, "", "")))
+    listing = shlex.quote(str(folder / "listing"))
+    words = shlex.quote(str(folder / "words"))  # with which it was called otherwise
+    script = f'#!/bin/sh\n[ "$1" = devices ] && exec cat {listing}\nprintf "%s\\n" "$@" > {words}\n'
+    return str(phone.script(folder / "adb", script))
+
+
+@pytest.mark.parametrize(
+    ("line", "serial", "state", "model"),
+    [
+        (f"{WIRELESS}   device product:rtwo model:XT2301 device:rtwo transport_id:7", WIRELESS, "device", "XT2301"),
+        ("emulator-5554  device product:sdk model:sdk device:x transport_id:1", "emulator-5554", "device", "sdk"),
+        ("192.168.1.5:5555       offline transport_id:4", "192.168.1.5:5555", "offline", None),
+        ("R58M12345              unauthorized usb:1-4 transport_id:3", "R58M12345", "unauthorized", None),
+        ("R58M12345              authorizing usb:1-1.4 transport_id:3", "R58M12345", "authorizing", None),
+        ("bd9d00cc               device 3-1 product:m model:237 device:m transport_id:2", "bd9d00cc", "device", "237"),
+        ("my device (2)          device product:x", "my device (2)", "device", None),
+        ("offline device         recovery usb:1-4", "offline device", "recovery", None),
+        (" 0123                  device usb:1-4 model:Leading", " 0123", "device", "Leading"),
+        ("R58M12345\tdevice\r", "R58M12345", "device", None),
+        ("(no serial number)     sideload usb:1-4 transport_id:1", "(no serial number)", "sideload", None),
+        ("????????????           no permissions usb:1-4", "????????????", "no permissions", None),
+        (
+            "0123456789ABCDEF       no permissions (missing udev rules? user is in the plugdev group); "
+            "see [http://developer.android.com/tools/device.html] usb:1-4 transport_id:3",
+            "0123456789ABCDEF", "no permissions", None,
+        ),
+        (
+            "a b                    no permissions (user in plugdev group; are your udev rules wrong?); "
+            "see [http://developer.android.com/tools/device.html",
+            "a b", "no permissions", None,
+        ),
+        ("R58M12345              sleepy usb:1-4 transport_id:3", "R58M12345", "sleepy", None),  # of a version to come
+        ("\u043a\u043e\u0442 2                  device", "\u043a\u043e\u0442 2", "device", None),
+    ],
+)  # fmt: skip
+def test_a_line_is_read_from_its_right(tmp_path: Path, line: str, serial: str, state: str, model: str | None) -> None:
+    assert Adb.devices(binary=saying(tmp_path, line)) == (Attached(serial, state, model),)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_is_told_apart_from_the_serial_number(state: str) -> None:
+    assert adb._parse_devices(f"my {state} (2)  {state} usb:1-4\n") == (Attached(f"my {state} (2)", state, None),)
+
+
+def test_what_the_client_says_of_its_server_is_no_device(tmp_path: Path) -> None:
+    said = (
+        "* daemon not running; starting now at tcp:5037",
+        "* daemon started successfully *",
+        "adb server version (40) doesn't match this client (41); killing...",
+        "adb server is out of date.  killing...",
+    )
+    assert Adb.devices(binary=saying(tmp_path, *said)) == ()
+
+
+def test_a_wireless_phone_is_the_one_that_is_ready_and_is_called_by_its_whole_name(tmp_path: Path) -> None:
+    stale = "adb-2233fd19-9mU6UL._adb-tls-connect._tcp   offline transport_id:6"
+    client = saying(tmp_path, stale, f"{WIRELESS}   device product:x model:y device:z transport_id:7")
+    found = Adb.only(binary=client)
+    assert found.serial == WIRELESS
+    assert shlex.split(found.command) == ["adb", "-s", WIRELESS]
+    with pytest.raises(DeviceLostError):
+        found.shell("true")
+    assert (tmp_path / "words").read_text().startswith(f"-s\n{WIRELESS}\nshell\n")
+
+
+def test_of_several_phones_states_and_a_mend_for_each_are_named(tmp_path: Path) -> None:
+    client = saying(
+        tmp_path, "A 1  unauthorized usb:1-1", "B    offline", "C  no permissions (x); see [http://y] usb:1-2"
+    )
+    with pytest.raises(MissingDeviceError) as caught:
+        Adb.only(binary=client)
+    assert caught.value.what == "no attached device is ready: 'A 1' is unauthorized, B is offline, C has no permissions"
+    for mend in ("unlock the screen", "adb reconnect offline", "android-sdk-platform-tools-common"):
+        assert mend in caught.value.mend
+    two = saying(tmp_path / "two", "A 1  device model:Pixel", "B  device", "C  unauthorized")
+    with pytest.raises(MissingDeviceError) as caught:
+        Adb.only(binary=two)
+    assert caught.value.what == "2 devices are ready: 'A 1' (Pixel), B, C is unauthorized"
+    assert caught.value.mend == "name one: --device 'adb://A 1'"
+
+
+def test_two_phones_of_one_serial_number_are_told(tmp_path: Path) -> None:
+    client = saying(tmp_path, "0123456789ABCDEF  device usb:1-1", "0123456789ABCDEF  device usb:1-2")
+    with pytest.raises(MissingDeviceError, match=r"2 devices are ready[\s\S]*unplug all but one"):
+        Adb.only(binary=client)
+    client = str(phone.script(tmp_path / "adb", "#!/bin/sh\necho 'adb: more than one device/emulator' >&2\nexit 1\n"))
+    with pytest.raises(MissingDeviceError, match=r"0123 cannot be used: more than one device[\s\S]*unplug all but one"):
+        Adb("0123", binary=client).shell("true")
+
+
+def test_the_variable_of_adb_says_which_phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = saying(tmp_path, "A  device", " B (2)  device", "C  unauthorized")
+    monkeypatch.setenv("ANDROID_SERIAL", " B (2)")
+    assert Adb.only(binary=client).serial == " B (2)"
+    monkeypatch.setenv("ANDROID_SERIAL", "C")
+    with pytest.raises(MissingDeviceError, match=r"ready \(ANDROID_SERIAL is set\): C is unauth[\s\S]*unlock"):
+        Adb.only(binary=client)
+    monkeypatch.setenv("ANDROID_SERIAL", "D")
+    with pytest.raises(MissingDeviceError, match=r"ANDROID_SERIAL is 'D', which is not attached[\s\S]*unset") as caught:
+        Adb.only(binary=client)
+    assert "A, ' B (2)', C is unauthorized" in caught.value.what
+    monkeypatch.setenv("ANDROID_SERIAL", "")  # as none
+    with pytest.raises(MissingDeviceError, match="2 devices are ready"):
+        Adb.only(binary=client)
+
+
+def test_the_variable_chooses_with_the_real_client(
+    device: FakeAdbd, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeAdbd(phone.android(tmp_path / "second")) as second:
+        phone.adb(server, "connect", second.serial)
+        monkeypatch.setenv("ANDROID_SERIAL", second.serial)
+        assert Adb(None).shell("pwd").strip() == str(tmp_path / "second")
+        phone.adb(server, "disconnect", second.serial)
+
+
+def test_a_client_that_hangs_or_is_no_program_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb, "ANSWER_S", 0.05)
+    with pytest.raises(MissingDeviceError, match=r"did not answer within 0\.05 s[\s\S]*adb kill-server"):
+        Adb.devices(binary=str(phone.script(tmp_path / "slow", "#!/bin/sh\nexec sleep 5\n")))
+    with pytest.raises(MissingDependencyError, match="Exec format error"):
+        Adb.devices(binary=str(phone.script(tmp_path / "other", "\x7fELF of another machine")))

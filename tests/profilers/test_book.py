@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from latency_tables.published import open_device
 from profilers.devices import reach
 from profilers.devices.android import AndroidProfiler
 from profilers.devices.book import Booked, add, book_path, check_name, find_serial, read_book, remove
+from profilers.devices.booking import book
 from profilers.errors import DeviceNameError, FileError, UnknownNameError
 from profilers.power import CommandMeter
 from profilers.registry import open_profiler, reachable
@@ -178,3 +182,44 @@ def test_phones_of_the_book_miss_the_client_by_name(monkeypatch: pytest.MonkeyPa
     add(PHONE)
     (found,) = reach.reach()()
     assert "the Android debug bridge is not installed" in found["missing"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"adb": ""},
+        {"adb": "  "},
+        {"adb": "a\nb"},
+        {"ssh": ""},
+        {"ssh": "ssh://a\x1b[31m"},
+        {"adb": "1", "power_command": " "},
+    ],
+)
+def test_what_would_damage_the_book_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DeviceNameError):
+        book(Booked(name="phone", **wrong))
+    assert not book_path().exists()
+
+
+def test_a_wireless_phone_is_listed_with_a_line_that_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = "adb-2233fd19-9mU6UL (2)._adb-tls-connect._tcp"
+    lines = (f"{serial}   device model:X", "0123  device usb:1-1", "0123  device usb:1-2")
+    phone.script(tmp_path / "adb", "#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    add(Booked(name="mine", adb="0123", tools={"ncnn": "/opt/benchncnn"}))
+    found = {each["device"]: each for each in reach.reach()()}
+    words = shlex.split(found[f"adb://{serial}"]["missing"])
+    assert words[words.index("--adb") + 1] == serial
+    assert found["mine"]["missing"] == "0123 is 2 of one number"
+
+
+def test_tables_of_phones_with_like_names_are_not_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"adb://{serial}" for serial in ("a (2)", "a_2_", "a [2]", " a_2_")]
+    paths = {default_path("x", name, "litert", 1) for name in names}
+    assert len(paths) == len(names)
+    assert all(re.fullmatch(r"[\w.@=-]+", path.name) for path in paths)
+    assert (
+        default_path("x", "adb://127.0.0.1:5555", "litert", 1).name == "adb_127.0.0.1_5555-litert-1t-x.jsonl"
+    )  # as ever

@@ -58,7 +58,8 @@ def adapt_table(
     if not sources:
         raise TableError(
             f"no other table has the operations of {space.title}, so there is nothing to adapt",
-            mend=f"measure every row: unas-hw profile --space {shlex.quote(space.origin)} --device {profiler.device}",
+            mend="measure every row: "
+            f"unas-hw profile --space {shlex.quote(space.origin)} --device {shlex.quote(profiler.device)}",
         )
     for source in sources:
         if lacking := _lacking(space, source):
