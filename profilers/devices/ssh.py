@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import re
 import shlex
 import threading
 import time
@@ -13,7 +15,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar, final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncssh
 
@@ -30,6 +32,8 @@ RECONNECTIONS, PATIENCE_S = 8, (0.1, 10.0)
 """Attempts before a device counts as lost, and the waits between them, doubling from the first to the last."""
 NOT_FOUND = (126, 127)
 """What a shell exits with that cannot run a command."""
+_HOST = re.compile(r"[^\s@/?#-][^\s@/?#]*")
+"""What ssh takes for a name, and not for an option."""
 BOOT = """
 import importlib.abc, importlib.util, json, sys
 sources = json.loads(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
@@ -61,18 +65,30 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises ``UnknownNameError``."""
-        mend = "write ssh://[user@]host[:port][?python=/path/to/python3&runtime=NAME]"
+        mend = "write ssh://[user@]host[:port][?python=/path/to/python3&runtime=NAME], and [...] around an IPv6 address"
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise UnknownNameError(f"{text} is no address: {error}", mend=mend) from error
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        unknown = [name for name in options if name not in OPTIONS]
-        if not host or parts.path.strip("/") or unknown:
-            reason = f"there is no option {unknown[0]!r}" if unknown else "it has to name a host and nothing else"
-            raise UnknownNameError(f"{text} is no address of a device: {reason}", mend=mend)
-        return cls(host=host, user=parts.username, port=port, **options)
+        given = parse_qsl(parts.query, keep_blank_values=True)
+        options, names = dict(given), [name for name, _ in given]
+        if "://" not in text and text:
+            reason, mend = "it does not begin with ssh://", f"write ssh://{text.removeprefix('ssh:').strip('/')}"
+        elif unknown := [name for name in names if name not in OPTIONS]:
+            reason = f"there is no option {unknown[0]!r}"
+        elif wrong := [name for name in names if names.count(name) > 1 or not options[name]]:
+            reason = f"its option {wrong[0]!r} is there twice, or empty"
+        elif parts.password is not None:
+            text = text.replace(f":{parts.password}@", ":...@")
+            reason, mend = "a password cannot be given", "let it take a key: ssh-copy-id, or ssh://...?key=PATH"
+        elif not host or parts.path.strip("/") or parts.fragment or port == 0 or not _HOST.fullmatch(host):
+            reason = "it has to name a host and nothing else"
+        else:
+            beside = parts.netloc.rpartition("@")[2]  # the names of ~/.ssh/config differ by case, hostname does not
+            host = unquote(beside[(begin := beside.lower().index(host.lower())) : begin + len(host)])
+            return cls(host=host, user=parts.username and unquote(parts.username), port=port, **options)
+        raise UnknownNameError(f"{text} is no address of a device: {reason}", mend=mend)
 
     def __str__(self) -> str:
         return (f"{self.user}@" if self.user else "") + self.host
@@ -80,7 +96,7 @@ class Address:
     @property
     def command(self) -> str:
         """As one would type it."""
-        return "ssh " + (f"-p {self.port} " if self.port else "") + str(self)
+        return "ssh " + (f"-p {self.port} " if self.port else "") + shlex.quote(str(self))
 
 
 def sources() -> bytes:
@@ -182,8 +198,8 @@ class SshProfiler(AgentProfiler):
     async def _connect(self) -> None:
         where = self.address
         told: dict[str, Any] = {
-            "known_hosts": where.known_hosts and str(Path(where.known_hosts).expanduser()),
-            "client_keys": where.key and [str(Path(where.key).expanduser())],
+            "known_hosts": where.known_hosts and os.path.expanduser(where.known_hosts),
+            "client_keys": where.key and [os.path.expanduser(where.key)],
             "username": where.user,
             "port": where.port,
         }

@@ -225,10 +225,30 @@ def test_nobody_listening_is_a_device_that_cannot_be_reached() -> None:
     assert "check that this works: ssh -p" in caught.value.mend
 
 
-@pytest.mark.parametrize("text", ["ssh://", "ssh:///path", "ssh://host/path", "ssh://host:port", "ssh://host?pyton=x"])
+@pytest.mark.parametrize(
+    "text",
+    ["ssh://", "ssh:///path", "ssh://host/path", "ssh://host:port", "ssh://host?pyton=x", "ssh://host#x", "ssh://a b",
+     "ssh://host:0", "ssh://host:70000", "ssh://host?python=", "ssh://host?python=a&python=b", "ssh://-oProxy",
+     "ssh://fe80::1"],
+)  # fmt: skip
 def test_what_is_no_address_is_refused_with_the_form_of_one(text: str) -> None:
     with pytest.raises(UnknownNameError, match=r"write ssh://\[user@\]host"):
         Address.parse(text)
+
+
+def test_an_address_without_its_scheme_is_told_with_it_and_a_password_is_not_repeated() -> None:
+    with pytest.raises(UnknownNameError, match=r"write ssh://pi@board:22$"):
+        Address.parse("pi@board:22")
+    with pytest.raises(UnknownNameError, match="a password cannot be given") as caught:
+        Address.parse("ssh://pi:secret@board")
+    assert "secret" not in str(caught.value)
+
+
+def test_names_of_the_ssh_configuration_ipv6_and_users_with_an_at_are_taken_as_they_are() -> None:
+    assert Address.parse("ssh://MyBoard").host == "MyBoard"
+    found = Address.parse("ssh://me%40work@[FE80::1%25eth0]:22")
+    assert (found.user, found.host, found.port) == ("me@work", "FE80::1%eth0", 22)
+    assert found.command == "ssh -p 22 me@work@FE80::1%eth0"
 
 
 def test_an_address_is_read_and_written_as_one_would_type_it() -> None:
