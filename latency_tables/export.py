@@ -48,7 +48,7 @@ def _cell(value: Any, kind: type) -> Any:
 
 def _csv(table: LatencyTable) -> bytes:
     frame = pd.DataFrame(rows(table), columns=list(COLUMNS), dtype=object)  # else counts become floats beside None
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    return frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "backslashreplace")
 
 
 def _json(table: LatencyTable) -> bytes:

@@ -105,7 +105,7 @@ def _start(runtime: str) -> subprocess.Popen[str]:
 
     module = next(module for module in ENGINES[runtime] if find_spec(module))
     command = [sys.executable, "-c", f"import {module}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
 
 
 def _why_not(importing: subprocess.Popen[str]) -> str:

@@ -98,7 +98,9 @@ class GpuProfiler(ProcessProfiler):
         command = [sys.executable, "-m", "profilers.agent.engines.cuda", "0"]
         environment, mend = child_environment(self._variables()), "see whether `nvidia-smi` answers"
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=FACTS_S)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=FACTS_S
+            )
         except subprocess.TimeoutExpired:
             raise MissingDeviceError(f"{self.device} does not answer for {FACTS_S} s", mend=mend) from None
         if done.returncode:

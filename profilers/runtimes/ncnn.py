@@ -41,7 +41,9 @@ class Ncnn(Runtime):
             command = [pnnx.EXEC_PATH, source.name, f"fp16={int(precision == 'float16')}"]
             what = f"pnnx cannot convert {type(module).__name__}"
             with refused(what, mend="choose another --runtime"):
-                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=CONVERT_S)
+                done = subprocess.run(
+                    command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=CONVERT_S
+                )
                 parts = [Path(folder) / f"model.ncnn.{part}" for part in ("param", "bin")]
                 if done.returncode or not all(part.is_file() for part in parts):
                     raise RuntimeError((done.stderr or done.stdout).strip().rpartition("\n")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import NoReturn
@@ -10,7 +11,8 @@ from typing import NoReturn
 import pytest
 
 from profilers.errors import FileError
-from profilers.files import explained, read_text, write_atomic
+from profilers.files import explained, explained_error, read_text, write_atomic
+from profilers.home import home
 
 
 def _raising(error: BaseException) -> object:
@@ -102,3 +104,77 @@ def test_bytes_that_are_no_text_are_read_rather_than_raised(tmp_path: Path) -> N
     path = tmp_path / "damaged"
     path.write_bytes(b"ab\xffcd")
     assert read_text(path) == "ab\N{REPLACEMENT CHARACTER}cd"
+
+
+@pytest.mark.parametrize(
+    ("number", "said", "mend"),
+    [
+        (errno.ENOSPC, "the disk is full", "df -h '/d d'"),
+        (errno.EDQUOT, "your quota is used up", "df -h '/d d'"),
+        (errno.EFBIG, "no file may grow so large", "ulimit -f"),
+        (errno.EROFS, "this file system can be read only", "UNAS_HW_HOME"),
+        (errno.EACCES, "permission denied", "ls -ld '/d d' '/d d/f'"),
+        (errno.EMFILE, "too many files are open", "ulimit -n 4096"),
+        (errno.ENAMETOOLONG, "the name is too long", "shorter"),
+        (errno.EISDIR, "it is a directory, not a file", "give a file"),
+        (errno.ELOOP, "its links lead in a circle", "ls -ld"),
+        (errno.EIO, "input/output error", "dmesg"),
+        (errno.ESTALE, "has gone away", "mount it again"),
+        (errno.ENOTDIR, "a file lies where a folder has to be", "UNAS_HW_HOME"),
+        (errno.ETXTBSY, "text file busy", "UNAS_HW_HOME"),  # any other in the system's words
+    ],
+)
+def test_what_the_system_says_of_a_file_has_its_own_mend(number: int, said: str, mend: str) -> None:
+    found = explained_error(OSError(number, os.strerror(number), "/d d/f"))
+    assert found.what.startswith("/d d/f: ") and said in found.what
+    assert mend in found.mend
+
+
+def test_an_error_about_no_file_that_is_known_names_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert explained_error(OSError(errno.ENOSPC, "No space left on device")).what == (
+        "the disk is full; the system does not say where"
+    )
+    for lost in (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), OSError("no route to the hub")):
+        assert "check the network" in explained_error(lost).mend
+    nowhere = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    found = explained_error(nowhere)
+    assert found.what == "no usable temporary directory found in ['/tmp']" and "export TMPDIR" in found.mend
+    assert explained_error(nowhere, tmp_path).what == found.what  # not of this path
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileError, match="the folder that you are in is no longer there"):
+        write_atomic(Path("runs/x"), "content")
+    with pytest.raises(FileError, match=f"{tmp_path}/x: there is no such file"):
+        read_text(tmp_path / "x")
+
+
+def test_the_file_below_is_named_where_the_system_says_which(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught, explained(tmp_path):
+        (tmp_path / "a" / "b").read_bytes()
+    assert caught.value.what == f"{tmp_path}/a/b: there is no such file"
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ("n" * 255), "content")
+    with pytest.raises(FileError, match="the name is too long"):
+        write_atomic(tmp_path / ("n" * 256), "content")
+
+
+def test_a_file_is_utf_8_whatever_the_locale_and_names_of_other_bytes_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    name = os.fsdecode(b"caf\xe9 \xd0\xba\xd0\xbe\xd1\x82")
+    write_atomic(path, json.dumps([name], ensure_ascii=False))
+    assert path.read_bytes() == b'["caf\\udce9 \xd0\xba\xd0\xbe\xd1\x82"]'
+    assert json.loads(read_text(path)) == [name]
+
+
+def test_the_folder_of_tables_is_never_called_after_the_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("UNAS_HW_HOME", "~/tables")
+    assert home() == tmp_path / "tables"
+    for given in ("~nobody-of-that-name/tables", ""):
+        monkeypatch.setenv("UNAS_HW_HOME", given)
+        monkeypatch.setattr("platformdirs.user_data_dir", _raising(RuntimeError("no home")))
+        with pytest.raises(FileError, match=r"no home folder[\s\S]*export UNAS_HW_HOME"):
+            home()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -57,7 +58,7 @@ def _source(name: str, image_size: int | None, cache_bytes: int) -> Source:
     if name in named.NAMED:
         found = _read(named.find(name), image_size, cache_bytes)
         return replace(found, augmentation=named.NAMED[name].augmentation or found.augmentation)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.exists():
         near = [f"did you mean --dataset {each}? " for each in get_close_matches(name.lower(), NAMES, 1)]
         raise DataError(

@@ -5,6 +5,7 @@ A third part names a configuration: ``hf://owner/name/configuration``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read(name: str, image_size: int | None, cache_bytes: int) -> Source:
         DataError: If there is no such data set, no training part, or no column of images or of labels.
     """
     library = _library()
-    folder = Path(name.removeprefix(PREFIX)).expanduser().resolve()
+    folder = Path(os.path.expanduser(name.removeprefix(PREFIX))).resolve()
     found = _load(library, name, folder)
     train = _part(found, TRAIN)
     if train is None:

@@ -48,7 +48,7 @@ def find(name: str) -> Path:
             f"{name} is looked for in the folder of {VARIABLE}, which is not set",
             mend=f"put {named.fetch} into FOLDER/{name} and export {VARIABLE}=FOLDER; {mend}",
         )
-    root = Path(given).expanduser()
+    root = Path(os.path.expanduser(given))
     places = [*(root / name / place for place in named.places), root / name, *(root / place for place in named.places)]
     for place in places:
         if place.is_file() or (place.is_dir() and any(place.iterdir())):

@@ -129,7 +129,7 @@ def run_standalone(path: Path, x: Array, *, python: str | None = None) -> Array:
         np.save(given, np.asarray(x, np.float32), allow_pickle=False)
         command = [python or sys.executable, "-I", "-B", "-c", _RUNNER, str(path.resolve()), str(given), str(made)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         except OSError as error:
             raise ExportError(f"{command[0]} cannot be started: {error.strerror}", mend="check its path") from error
         if done.returncode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def load_module(path: Path) -> ModuleType:
     path = path.resolve()
     with explained(path):
         content = path.read_bytes()
-    name = f"unas_hw_user_{path.stem}_{hashlib.sha256(str(path).encode() + b'|' + content).hexdigest()[:16]}"
+    name = f"unas_hw_user_{path.stem}_{hashlib.sha256(os.fsencode(path) + b'|' + content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

@@ -71,7 +71,7 @@ def runtime_warnings(path: Path) -> Check:
     """What onnxruntime says when it loads the file; in a process of its own, as it writes to the error stream."""
     command = [sys.executable, "-c", _LOAD, str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=WARNINGS_S)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=WARNINGS_S)
         said = [line for line in done.stderr.splitlines() if line.strip() and _OF_THE_MACHINE not in line]
         ended = done.returncode
     except subprocess.TimeoutExpired:
