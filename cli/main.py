@@ -1,17 +1,25 @@
 """``unas-hw``: finds the command, turns our errors into short messages and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 misused, 3 budget not met.
+Exit codes: 0 done, 1 failed, 2 misused, 3 budget not met, 128 and the number of the signal that ended it.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from profilers.errors import UnasError
 from profilers.files import explained_error
+
+from .streams import attend, echo, nobody_reads, silence
 
 COMMANDS = {
     "profile": "Measure the operations of a search space into a latency table.",
@@ -31,7 +39,14 @@ COMMANDS = {
 """Kept here, so that ``--help`` imports none of them."""
 
 
-INTERRUPTED = "interrupted\n  mend: give the same command again, it goes on with what was kept"
+STOPPED = {
+    128 + signal.SIGINT: "interrupted",
+    128 + signal.SIGTERM: "terminated",
+    128 + signal.SIGHUP: "the terminal was closed",
+}
+CLOSED = 128 + signal.SIGPIPE
+"""As a shell calls the end of a program whose output nobody reads any more, as ``| head`` after its last line."""
+_HOME = re.compile(r"^(--[\w-]+=)(~[^/]*)")
 
 
 class LazyGroup(click.Group):
@@ -50,23 +65,70 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **more: Any) -> Any:
+        attend()
         try:
+            return super().main(*args, **more)
+        except OSError:  # of click's own message
+            code = CLOSED if nobody_reads() else 1
+            silence()
+            raise SystemExit(code) from None
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _told():  # of --help
+            return super().make_context(*args, **more)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # A shell does so for --table ~/x, but --table=~/x would be a folder that is called ~.
+        whole = [_HOME.sub(lambda found: found[1] + os.path.expanduser(found[2]), word) for word in args]
+        return super().parse_args(ctx, whole)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told():
             return super().invoke(ctx)
-        except UnasError as error:
-            raise Failure(error) from error
-        except KeyboardInterrupt:
-            raise click.ClickException(INTERRUPTED) from None
-        except OSError as error:  # of a file that we did not open through profilers.files
-            raise Failure(explained_error(error)) from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns what went wrong into a message and an exit code."""
+    try:
+        yield
+    except UnasError as error:
+        raise _failure(error) from error
+    except KeyboardInterrupt:
+        raise _stopped(128 + signal.SIGINT) from None
+    except SystemExit as end:
+        if end.code in STOPPED:
+            raise _stopped(int(end.code)) from None
+        raise
+    except MemoryError as error:
+        raise _failure(explained_error(OSError(errno.ENOMEM, "Cannot allocate memory"))) from error
+    except OSError as error:
+        closed = isinstance(error, BrokenPipeError) and nobody_reads()
+        silence()
+        if closed:
+            raise click.exceptions.Exit(CLOSED) from None
+        raise _failure(explained_error(error)) from error
 
 
 class Failure(click.ClickException):
-    """One of our errors on its way to the terminal."""
+    """One of our errors, or a signal, on its way to the terminal."""
 
-    def __init__(self, error: UnasError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if error.misuse else 1  # type: ignore[misc]  # click declares it for the class
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        echo(f"Error: {self.format_message()}", err=True)
+
+
+def _failure(error: UnasError) -> Failure:
+    return Failure(str(error), 2 if error.misuse else 1)
+
+
+def _stopped(exit_code: int) -> Failure:
+    mend = "give the same command again, it goes on with what was kept"
+    return Failure(f"{STOPPED[exit_code]}\n  mend: {mend}", exit_code)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,6 +9,7 @@ import click
 
 from .options import WithExample
 from .sheets import diff_lines
+from .streams import echo
 from .terminal import emit, json_option, sheet, table_lines, which_table
 
 
@@ -27,7 +28,7 @@ def export(name: str | None, format_name: str | None, output: Path | None, table
         raise click.UsageError("Parquet is binary: say where with --output FILE.parquet")
     content = exported(open_table(name or table, Target(**target)), format_name)
     if output is None:
-        click.echo(content, nl=False)
+        echo(content)
     else:
         write_atomic(output, content)
 

@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from profilers.text import one_line
+
 if TYPE_CHECKING:
     from latency_tables.diff import Change, Diff, Ratio
 
 
 def row_lines(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
     """The operations of a table (rows of its ``frame``): value, its 95% interval, spread of the samples, origin."""
-    shown = [row for row in rows if row["role"] == "op"]
+    shown = [{**row, "key": one_line(row["key"])} for row in rows if row["role"] == "op"]
     width = max((len(row["key"]) for row in shown), default=0)
     head = f"{'operation':<{width}}  {'latency':>12}  {'+-95%':>6}  {'IQR/med':>7}  {'samples':>7}  origin     flags"
     return [head, *(_row_line(row, width) for row in shown)] if shown else ["no operation has a value"]

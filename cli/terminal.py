@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from profilers.files import as_plain
+from profilers.text import one_line
 from unas_hw.settings import DATASETS
+
+from .streams import echo
 
 if TYPE_CHECKING:
     from unas_hw.progress import Job
@@ -88,13 +91,13 @@ def follow(job: Job[Result]) -> Result:
 
 def emit(result: Mapping[str, Any] | list[Any], as_json: bool, lines: str) -> None:
     """The result: all of it as JSON, or what a person wants to know."""
-    click.echo(json.dumps(as_plain(result), indent=2) if as_json else lines)
+    echo(json.dumps(as_plain(result), indent=2) if as_json else lines)
 
 
 def sheet(pairs: Mapping[str, object]) -> str:
     """Names and values in two columns."""
     width = max(map(len, pairs))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs.items())
+    return "\n".join(f"{name:<{width}}  {one_line(value)}" for name, value in pairs.items())
 
 
 def earned(result: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..options import GroupWithExample
+from ..streams import echo
 from ..terminal import emit, json_option, sheet
 
 
@@ -24,6 +25,7 @@ def command(context: click.Context, as_json: bool) -> None:
         return
     from latency_tables.published import published_devices
     from profilers.registry import reachable
+    from profilers.text import one_line
 
     published = "a published table: to search for, not to profile"
     found = reachable()
@@ -33,7 +35,7 @@ def command(context: click.Context, as_json: bool) -> None:
     ]
     wide = max(10, *(len(each["device"]) for each in found))
     lines = "\n".join(
-        f"{each['device']:<{wide}} {each['name']:<28} {', '.join(each['runtimes']) or each['missing']}"
+        one_line(f"{each['device']:<{wide}} {each['name']:<28} {', '.join(each['runtimes']) or each['missing']}")
         for each in found
     )
     notes = "\n".join(f"note: {note}" for each in found for note in each["warnings"])
@@ -65,7 +67,7 @@ def add(name: str, adb: str | None, ssh: str | None, power_command: str | None, 
         raise DeviceNameError(f"{name!r} is a published table's device", mend=f"choose another, such as my-{name}")
     entry, note = book(Booked(name=name, adb=adb, ssh=ssh, tools=named, power_command=power_command))
     if note:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     emit({"device": name, **entry.to_record()}, as_json, sheet(_lines(entry)))
 
 

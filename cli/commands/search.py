@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import unas_hw
+from unas_hw.api.running import interruptible
 from unas_hw.methods.registry import find_preset, methods, sections
 from unas_hw.search.settings import SearchSettings
 from unas_hw.settings import RUN, TABLE, TRAINING
@@ -97,7 +98,11 @@ def _in_processes(count: int) -> int:
         for rank in range(count)
     ]
     try:
-        return processes[0].wait()
+        with interruptible():
+            return processes[0].wait()
+    except SystemExit:  # we alone were told to end; an interrupt goes to all of them
+        processes[0].terminate()
+        raise
     finally:
         for process in processes[1:]:
             process.terminate()

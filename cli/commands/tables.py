@@ -43,6 +43,7 @@ def list_(as_json: bool) -> None:
     from latency_tables.home import table_files, tables_folder
     from latency_tables.published import published_files
     from latency_tables.table import LatencyTable
+    from profilers.text import one_line
 
     found: list[dict[str, Any]] = []
     own = table_files()
@@ -52,7 +53,7 @@ def list_(as_json: bool) -> None:
         except TableError as error:  # the others are there all the same
             found.append({"path": str(path), "error": error.what})
     lines = "\n".join(
-        each.get("error") or f"{each['subject']:<28} {each['device']:<12} {_how(each)}  {each['path']}"
+        one_line(each.get("error") or f"{each['subject']:<28} {each['device']:<12} {_how(each)}  {each['path']}")
         for each in found
     )
     none = "" if own else f"no tables in {tables_folder()}: unas-hw profile makes one\n"

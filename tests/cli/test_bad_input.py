@@ -247,7 +247,7 @@ def test_an_interrupt_is_one_message_and_what_was_measured_is_kept(folder: Path)
         seen = [process.stderr.readline()]  # it has begun to convert
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to everything that was started
         seen += process.stderr.readlines()
-    assert process.returncode == 1
+    assert process.returncode == 130
     message = "".join(seen)
     assert "Error: interrupted\n  mend: give the same command again" in message
     assert "Traceback" not in message

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast, final
+
+from profilers.text import one_line, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -34,11 +37,19 @@ def bar(wanted: bool | None) -> Iterator[Callable[[Step], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, highlight=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich would end the process in the middle of the job, and with 1
+
+    # By name, so that older versions of rich ask it for its encoding, too.
+    console = Screen(file=sys.stderr, stderr=True, highlight=False)
+    console.width = console.width or 80  # COLUMNS=0, which some remote terminals say, would show nothing
+    draws = console.is_terminal and not console.is_dumb_terminal
     if wanted is None and not console.is_terminal and not console.is_jupyter:
         yield lambda step: None
         return
-    columns = (TextColumn("{task.description:<38}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    stage = TextColumn("{task.description:<38}", markup=False)
+    columns = (stage, BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     bars = Progress(*columns, console=console, transient=True)
     stages = _Stages(bars)
     if console.is_jupyter:
@@ -48,9 +59,9 @@ def bar(wanted: bool | None) -> Iterator[Callable[[Step], None]]:
 
     def show_line(step: Step) -> None:
         if step.note:
-            console.print(step.note, markup=False, soft_wrap=True)
-        if step.stage not in stages.reported and not console.is_terminal:
-            console.print(f"{step.stage} ...", markup=False, soft_wrap=True)
+            console.print(visible(step.note), markup=False, soft_wrap=True)
+        if step.stage not in stages.reported and not draws:
+            console.print(f"{one_line(step.stage)} ...", markup=False, soft_wrap=True)
         stages.show(step)
 
     with bars:
@@ -74,7 +85,7 @@ class _Stages:
         """Moves the bar of the step's stage."""
         now = self.reported[step.stage] = time.monotonic()
         if step.stage not in self._shown:
-            self._shown[step.stage] = self.bars.add_task(step.stage, total=step.total)
+            self._shown[step.stage] = self.bars.add_task(one_line(step.stage), total=step.total)
         self.bars.update(self._shown[step.stage], completed=step.done, total=step.total)
         for stage in [each for each in self._shown if self.reported[each] < now - QUIET_S]:
             self.bars.remove_task(self._shown.pop(stage))

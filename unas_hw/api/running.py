@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 from unas_hw.api.bar import bar
@@ -13,6 +14,7 @@ from unas_hw.progress import Job, Step
 
 Raw = TypeVar("Raw")
 Made = TypeVar("Made")
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Callback:
@@ -50,10 +52,10 @@ def follow(
         progress: Whether there is a bar; None for one in a terminal and in a notebook.
     """
     told = tuple(callbacks)
-    with _interrupts() as interrupts, bar(progress) as show, closing(job):
+    with interruptible() as interrupts, bar(progress) as show, closing(job):
         while True:
             if interrupts:
-                raise KeyboardInterrupt
+                raise _end(interrupts[0])
             try:
                 step = next(job)
             except StopIteration as end:
@@ -75,22 +77,31 @@ def _tell(callback: Callback, step: Step) -> None:
         callback.on_epoch_end({"stage": step.stage, **step.epoch})
 
 
+def _end(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """The interrupts so far: a library that catches everything while it is imported swallows the exception of one."""
+def interruptible() -> Iterator[list[int]]:
+    """The signals so far that would end the process, each of which is raised, so that everything is closed first.
+
+    An interrupt is ``KeyboardInterrupt``, any other ``SystemExit`` with the code that a shell has for it. They are kept
+    because a library that catches everything while it is imported swallows the exception. What is ignored, as SIGHUP is
+    under ``nohup``, or handled by somebody else is left alone.
+    """
     seen: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    theirs = callable(before) and before is not signal.default_int_handler
-    if theirs or threading.current_thread() is not threading.main_thread():
-        yield seen  # somebody else decides what an interrupt does
-        return
 
-    def interrupt(number: int, frame: object) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         seen.append(number)
-        raise KeyboardInterrupt
+        raise _end(number)
 
-    signal.signal(signal.SIGINT, interrupt)
+    ours = (signal.default_int_handler, signal.SIG_DFL)
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: found for number in ENDS if here and (found := signal.getsignal(number)) in ours}
+    for number in before:
+        signal.signal(number, end)
     try:
         yield seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

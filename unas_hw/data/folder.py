@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from profilers.files import explained
+from profilers.text import name_of
 from unas_hw.data.dataset import Source
 from unas_hw.data.decode import Encoded, kept, states, survey
 from unas_hw.errors import DataError
@@ -60,7 +61,7 @@ def read(path: Path, image_size: int | None, cache_bytes: int) -> Source:
         pixels = kept(encoded, states(files)) if small else encoded
     counts = (len(parts[0]), len(parts[1]), len(parts[2]))
     augmentation = usual_augmentation(image_size or native)
-    return Source(pixels, torch.tensor(labels), counts, tuple(trains), path, augmentation=augmentation)
+    return Source(pixels, torch.tensor(labels), counts, tuple(map(name_of, trains)), path, augmentation=augmentation)
 
 
 def usual_augmentation(size: int) -> str:
