@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,9 +22,16 @@ from unas_hw.data.dataset import Form as Form
 from unas_hw.data.dataset import Split as Split
 from unas_hw.data.digits import DIGITS as DIGITS
 from unas_hw.errors import DataError
+from unas_hw.progress import Job, Step
 from unas_hw.tasks import is_task
 
 NAMES = (DIGITS, *named.NAMED)
+
+
+def telling(data: Dataset) -> Job[None]:
+    """Says what was left out, converted or guessed when it was read."""
+    for note in data.notes:
+        yield Step("images", 0, 1, note)
 
 
 def load_dataset(name: str, *, image_size: int | None = None, seed: int = 0, cache_bytes: int = CACHE_BYTES) -> Dataset:
@@ -70,9 +79,19 @@ def _source(name: str, image_size: int | None, cache_bytes: int) -> Source:
     return replace(_read(path, image_size, cache_bytes), origin=str(path))
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise DataError(
+            f"{error.filename or path} may not be read", mend=f"chmod -R u+rX '{error.filename or path}'"
+        ) from error
+
+
 def _read(path: Path, image_size: int | None, cache_bytes: int) -> Source:
     """By what lies there."""
-    with explained(path):
+    with explained(path), _readable(path):
         if path.suffix == ".npz" and path.is_file():
             return npz.read(path)
         if path.is_dir() or path.name.endswith(cifar.ARCHIVES):

@@ -6,6 +6,7 @@ the seed gives: a fifth as test part; for validation a tenth (UNAS), but at leas
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,6 +21,8 @@ from unas_hw.errors import DataError
 VALID_SHARE, MIN_VALID, TEST_SHARE = 0.1, 256, 0.2
 CACHE_BYTES = 2_000_000_000
 """Of decoded images that are kept."""
+MOST_CLASSES, SHOWN = 1000, 5
+"""Of labels most of which no image has; classes that are named at most where images of them lack."""
 COUNTED_VALUES, COUNTED_FILES = 2**28, 1024
 """Pixel values, and images that have to be decoded, from which mean and deviation are taken at most."""
 
@@ -147,6 +150,7 @@ class Source:
         path: Of the file or folder that was read.
         origin: Its name where that is no path; a whole path otherwise.
         augmentation: What such images are usually trained with, as ``Augmentation.parse`` takes it.
+        notes: What was left out, converted or guessed, a line each.
     """
 
     pixels: Pixels
@@ -156,6 +160,7 @@ class Source:
     path: Path | None = None
     origin: str = ""
     augmentation: str = "shift"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,7 @@ class Dataset:
         path: Of the file or folder; None for what comes with a library or from a hub.
         class_names: In the order of the labels; empty if unknown.
         augmentation: What such images are usually trained with.
+        notes: What was left out, converted or guessed, and which classes a part lacks; a line each.
     """
 
     name: str
@@ -185,6 +191,7 @@ class Dataset:
     path: Path | None = None
     class_names: tuple[str, ...] = ()
     augmentation: str = "shift"
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -209,7 +216,8 @@ class Dataset:
 
 
 def divide(source: Source, name: str, image_size: int | None, seed: int) -> Dataset:
-    """The parts of what a reader found; raises ``DataError`` if there are too few images for three."""
+    """The parts of what a reader found; raises ``DataError`` if there are too few images for three, or no classes."""
+    classes = _classes(source, name)
     trains, valids, tests = source.counts
     order = torch.randperm(trains, generator=torch.Generator().manual_seed(seed))
     valid, test = torch.arange(trains, trains + valids), torch.arange(trains + valids, trains + valids + tests)
@@ -228,7 +236,7 @@ def divide(source: Source, name: str, image_size: int | None, seed: int) -> Data
     )
     return Dataset(
         name,
-        len(source.class_names) or int(source.y.max()) + 1,
+        classes,
         train,
         valid_part,
         test_part,
@@ -239,7 +247,54 @@ def divide(source: Source, name: str, image_size: int | None, seed: int) -> Data
         source.path,
         source.class_names,
         source.augmentation,
+        (
+            *source.notes,
+            *_unused(source, classes),
+            *_lacking(source, {"training": order, "validation": valid, "test": test}),
+        ),
     )
+
+
+def _classes(source: Source, name: str) -> int:
+    """How many outputs a network has; labels are their numbers."""
+    used = len(source.y.unique())
+    classes = len(source.class_names) or int(source.y.max()) + 1
+    if used < 2 or classes > max(MOST_CLASSES, 2 * used):
+        raise DataError(
+            f"{name} has {used} different labels, from {int(source.y.min())} to {int(source.y.max())}",
+            mend="number at least two classes from 0: labels=numpy.unique(labels, return_inverse=True)[1]",
+        )
+    return classes
+
+
+def _unused(source: Source, classes: int) -> Iterator[str]:
+    """What is to be told of labels that no image has, which are outputs nevertheless."""
+    lacking = sorted(set(range(classes)) - set(source.y.tolist()))
+    if lacking and not source.class_names:
+        first = "labels begin at 1: " if lacking == [0] else ""
+        yield f"{first}no image has {_some(map(str, lacking))} of the labels 0 to {classes - 1}, which are outputs too"
+
+
+def _lacking(source: Source, parts: Mapping[str, Tensor]) -> Iterator[str]:
+    """What is to be told of classes that a part has no image of, unless it was cut and chance did that.
+
+    Chance can give a class of fewer images than parts to some of them only, and may leave none to train with.
+    """
+    images = source.y.bincount().tolist()
+    for (part, rows), given in zip(parts.items(), (True, *map(bool, source.counts[1:])), strict=True):
+        absent = sorted(set(source.y.tolist()) - set(source.y[rows].tolist()))
+        if lacking := [each for each in absent if given or images[each] < len(parts)]:
+            names = (
+                f"{source.class_names[each] if source.class_names else each} ({images[each]} in all)"
+                for each in lacking
+            )
+            have = "class has" if len(lacking) == 1 else "classes have"
+            yield f"{len(lacking)} {have} no image in the {part} part: {_some(names)}"
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
 
 def _statistics(pixels: Pixels, rows: Tensor) -> tuple[Tensor, Tensor]:

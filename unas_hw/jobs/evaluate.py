@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from unas_hw.data import Dataset, Split, load_dataset
+from unas_hw.data import Dataset, Split, load_dataset, telling
 from unas_hw.errors import DataError, RunError
 from unas_hw.methods.rl_darts.policy import judged
 from unas_hw.ops.impala import Policy
@@ -58,6 +58,8 @@ def evaluate_run(
         yield Step("play", 0, 1)
         return _played(context, network, path)
     data = _data(context, dataset)
+    if dataset is not None:
+        yield from telling(data)
     yield Step("evaluate", 0, 1)
     found = evaluate(network, {"test": data.test, "valid": data.valid, "train": data.train}[part], device or "cpu")
     worst = [
@@ -79,6 +81,7 @@ def evaluate_run(
         "worst_classes": worst,
         "images_per_s": found.images_per_s,
         "device": device or "cpu",
+        "data_notes": list(data.notes),
         **_size(context, network),
     }
 

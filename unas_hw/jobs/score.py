@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unas_hw.data import load_dataset
+from unas_hw.data import load_dataset, telling
 from unas_hw.errors import ArchitectureError
 from unas_hw.jobs.predict import said
 from unas_hw.jobs.profile import space_for
@@ -67,7 +67,7 @@ def score_networks(
     flow = free_flow(found, fresh_supernet(found, seed))
     yield Step("freeflow", 1, 1)
     shares = flow.scores(found, np.array([found.indices(each) for each in parsed])).tolist()
-    batch = _batch(found, dataset, image_size, seed)
+    batch = yield from _batch(found, dataset, image_size, seed)
     rows: list[dict[str, Any]] = []
     for number, (architecture, share) in enumerate(zip(parsed, shares, strict=True)):
         yield Step("score", number, len(parsed))
@@ -115,8 +115,10 @@ def _drawn(space: SearchSpace, count: int, rng: random.Random) -> list[Architect
     return list(found)
 
 
-def _batch(space: SearchSpace, dataset: str | None, image_size: int | None, seed: int) -> Batch:
+def _batch(space: SearchSpace, dataset: str | None, image_size: int | None, seed: int) -> Job[Batch]:
     if dataset is None:
         return Batch.random(space, BATCH_SIZE, seed)
-    train = load_dataset(dataset, image_size=image_size, seed=seed).train.first(BATCH_SIZE)
+    data = load_dataset(dataset, image_size=image_size, seed=seed)
+    yield from telling(data)
+    train = data.train.first(BATCH_SIZE)
     return Batch(train.x, train.y, seed)

@@ -20,7 +20,7 @@ from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from profilers.units import format_ms
 from unas_hw.budget import UNBOUND, Budget
-from unas_hw.data import load_dataset
+from unas_hw.data import load_dataset, telling
 from unas_hw.distributed import Ranks, join, leave
 from unas_hw.errors import MethodError
 from unas_hw.jobs.profile import measured_where_possible, profile, refresh
@@ -90,6 +90,7 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         "device": table.header["device"],
         "budget": settings.budget,
         "budget_ms": budget.in_ms,
+        "data_notes": list(setting.data.notes),
     }
     constraints = constraints_of(settings.limits, space, table)
     unmet = next((said(each) for each in constraints if each.resource.range[0] > each.limit), None)
@@ -141,8 +142,10 @@ def _setting(settings: SearchSettings, rule: TimingRule) -> Job[tuple[Proxy, Lat
     if table is not None:
         setting = proxy(table, settings.dataset, settings.image_size, settings.seed, settings.space, settings.batch)
         yield Step("search", 0, 1, f"{STANDS_IN.format(table=table.header['device'])}; {setting}")
+        yield from telling(setting.data)
         return setting, table
     setting = _as_measured(settings)
+    yield from telling(setting.data)
     table = yield from _table(settings, setting.trained, rule)
     trained = in_precision(setting.trained, table.header["precision"])
     return replace(setting, trained=trained, priced=trained), table

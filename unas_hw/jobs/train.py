@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from unas_hw.data import DIGITS, load_dataset
+from unas_hw.data import DIGITS, load_dataset, telling
 from unas_hw.jobs.predict import said
 from unas_hw.methods.rl_darts.config import PpoConfig
 from unas_hw.methods.rl_darts.policy import train_policy
@@ -72,6 +72,8 @@ def retrain(
     """
     begin = time.monotonic()
     context = open_run(name) if elsewhere is None else _begin(elsewhere, recipe.seed)
+    if elsewhere is not None:
+        yield from telling(context.data)
     with context.run.alone():
         if is_task(context.data.origin):
             return (yield from train_policy(context, ppo, recipe.seed, hardware or Hardware(), begin))

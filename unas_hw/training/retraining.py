@@ -53,6 +53,7 @@ def retrained(
         "run": str(run.path),
         "architecture": str(architecture),
         "dataset": data.name,
+        "data_notes": list(data.notes),
         "test_accuracy": tested.top1,
         "test_interval": list(tested.interval),
         "test_loss": tested.loss,

@@ -10,7 +10,7 @@ from torch import nn
 
 from profilers.files import write_atomic
 from profilers.timing import TimingRule
-from unas_hw.data import Dataset, load_dataset
+from unas_hw.data import Dataset, load_dataset, telling
 from unas_hw.methods.pruning.config import PruneSettings
 from unas_hw.methods.pruning.limits import Whole, multiple_of, read_budgets
 from unas_hw.methods.pruning.result import config_of, infeasible, run_path, write_architecture, write_result
@@ -44,6 +44,7 @@ def prune(settings: PruneSettings, rule: TimingRule | None = None) -> Job[dict[s
     begin, rule = time.monotonic(), rule or TimingRule()
     asked = read_budgets(settings)
     data = load_dataset(settings.dataset, image_size=settings.image_size, seed=settings.config.seed)
+    yield from telling(data)
     space = find_space(
         SUBSET + settings.network,
         image_shape=data.image_shape,
@@ -97,7 +98,14 @@ def _searched(
     write_architecture(run, whole, found)
     seconds = time.monotonic() - begin
     return write_result(
-        run, settings, whole, found, valid_accuracy=valid_accuracy, candidates=measured, seconds=seconds
+        run,
+        settings,
+        whole,
+        found,
+        data_notes=data.notes,
+        valid_accuracy=valid_accuracy,
+        candidates=measured,
+        seconds=seconds,
     )
 
 

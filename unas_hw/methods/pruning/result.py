@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def write_result(
     whole: Whole,
     found: Found,
     *,
+    data_notes: Sequence[str],
     valid_accuracy: float | None,
     candidates: int,
     seconds: float,
@@ -98,6 +100,7 @@ def write_result(
         "limits": {
             name: {"limit": limit, "value": found.needs[name]} for name, limit in limits.items() if name != LATENCY
         },
+        "data_notes": list(data_notes),
         "valid_accuracy": valid_accuracy,
         "candidates": candidates,
         "peak_bytes": None,
