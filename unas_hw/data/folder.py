@@ -6,7 +6,9 @@ it is the test part, as the 50,000 validation images of ImageNet are what accura
 
 from __future__ import annotations
 
-import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -15,53 +17,58 @@ from profilers.files import explained
 from profilers.text import name_of
 from unas_hw.data.dataset import Source
 from unas_hw.data.decode import Encoded, kept, states, survey
-from unas_hw.errors import DataError
+from unas_hw.data.layout import arranged
+from unas_hw.data.tree import count_of, is_left_behind, read_tree, shown
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-TRAIN, VALID, TEST = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
 LARGE = 96
 """Pixels from which on images are taken for photographs."""
-Classes = dict[str, list[str]]
+COMPARED_BYTES = 100_000_000
+"""Of files of the same size that are compared at most, to find copies."""
 
 
 def recognises(path: Path) -> bool:
     """Whether the path is a folder of folders."""
-    return path.is_dir() and any(each.is_dir() and not each.name.startswith(".") for each in path.iterdir())
+    return path.is_dir() and any(each.is_dir() and not is_left_behind(each.name) for each in path.iterdir())
 
 
 def read(path: Path, image_size: int | None, cache_bytes: int) -> Source:
     """The images of the folder, decoded once if they have at most ``cache_bytes`` then.
 
     Raises:
-        DataError: If there are no folders of classes, or parts have other classes than the training part.
+        DataError: If folders do not say what is a part and what a class, or an image cannot be read.
     """
-    with explained(path):
-        train, valid, test = (_part(path, names) for names in (TRAIN, VALID, TEST))
-        trains = _classes(train or path)
-        if len(trains) < 2:
-            raise DataError(
-                f"{train or path} has images of {len(trains)} classes",
-                mend=f"one sub-folder a class: {train or path}/cat/1.jpg, {train or path}/dog/1.jpg ...",
-            )
-        valids, tests = (_of_classes(part, trains) for part in (valid, test))
+    layout = arranged(read_tree(path))
+    trains, valids, tests = layout.train, layout.valid, layout.test
     if valids and not tests:
         valids, tests = {}, valids
-    parts = [[(file, label) for label, name in enumerate(trains) for file in part.get(name, ())]
+    parts = [[(file, label) for label, name in enumerate(trains) if name in part for file in part[name].all_images()]
              for part in (trains, valids, tests)]  # fmt: skip
     files, labels = zip(*(each for part in parts for each in part), strict=True)
+    counts = (len(parts[0]), len(parts[1]), len(parts[2]))
 
     def stored(number: int) -> Path:
         return Path(files[number])
 
     name = str(path)
-    channels, native = survey(name, len(files), stored)
-    encoded = Encoded(name, len(files), stored, channels, image_size or native)
+    found = survey(name, len(files), stored)
+    size = image_size or found.size
+    encoded = Encoded(name, len(files), stored, found.channels, size, found.ground)
+    copies: Iterator[str] = iter(())
     with explained(path):
         small = encoded.nbytes <= cache_bytes  # or a million files would be asked for their dates in vain
-        pixels = kept(encoded, states(files)) if small else encoded
-    counts = (len(parts[0]), len(parts[1]), len(parts[2]))
-    augmentation = usual_augmentation(image_size or native)
-    return Source(pixels, torch.tensor(labels), counts, tuple(map(name_of, trains)), path, augmentation=augmentation)
+        if small:
+            known = states(files)
+            copies = _copies(known, labels, counts, name)
+        pixels = kept(encoded, known) if small else encoded
+    return Source(
+        pixels,
+        torch.tensor(labels),
+        counts,
+        tuple(map(name_of, trains)),
+        path,
+        augmentation=usual_augmentation(size),
+        notes=(*layout.notes, *found.notes, *copies),
+    )
 
 
 def usual_augmentation(size: int) -> str:
@@ -69,37 +76,29 @@ def usual_augmentation(size: int) -> str:
     return "resizedcrop,flip,jitter" if size >= LARGE else f"crop{max(1, size // 8)},flip"
 
 
-def _part(path: Path, names: tuple[str, ...]) -> Path | None:
-    return next((path / name for name in names if (path / name).is_dir()), None)
+def _copies(
+    files: Sequence[tuple[str, int, int]], labels: Sequence[int], counts: Sequence[int], root: str
+) -> Iterator[str]:
+    """What is to be told of files with the same bytes, as far as they are few enough to be compared."""
+    sizes = defaultdict[int, list[int]](list)
+    for number, (_, size, _) in enumerate(files):
+        sizes[size].append(number)
+    alike = [numbers for numbers in sizes.values() if len(numbers) > 1]
+    if sum(files[number][1] for numbers in alike for number in numbers) > COMPARED_BYTES:
+        return
+    groups = defaultdict[bytes, list[int]](list)
+    for number in (number for numbers in alike for number in numbers):
+        groups[blake2b(Path(files[number][0]).read_bytes()).digest()].append(number)
+    same = [numbers for numbers in groups.values() if len(numbers) > 1]
 
+    def few(numbers: Sequence[int]) -> str:
+        return shown((files[number][0] for number in numbers), root)
 
-def _classes(path: Path) -> Classes:
-    """The image files of each class; folders without images are none."""
-    found = {each.name: _images(each.path) for each in sorted(os.scandir(path), key=lambda each: each.name)
-             if each.is_dir() and not each.name.startswith(".")}  # fmt: skip
-    return {name: files for name, files in found.items() if files}
-
-
-def _images(path: str) -> list[str]:
-    return sorted(
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    )
-
-
-def _of_classes(part: Path | None, trains: Classes) -> Classes:
-    """The images of another part, which may lack labels (the test images of ImageNet do) and is left out then."""
-    found = _classes(part) if part else {}
-    if part and not found and part.name in VALID and any(part.iterdir()):
-        raise DataError(
-            f"{part} has no folders of classes",
-            mend=f"move each image into a folder that is called like its class in {part.parent}/train",
-        )
-    if strange := sorted(set(found) - set(trains)):
-        raise DataError(
-            f"{part} has the class {strange[0]}, which no training image is of",
-            mend=f"rename {part}/{strange[0]} or take it out",
-        )
-    return found
+    twice = [numbers for numbers in same if len({labels[number] for number in numbers}) > 1]
+    if twice:
+        yield f"{count_of(len(twice), 'image')} in several classes, the same bytes: {few(twice[0])}"
+    across = [number for numbers in same if numbers[0] < counts[0] for number in numbers if number >= counts[0]]
+    if across:
+        yield (f"{count_of(len(across), 'image')} of another part with the bytes of a training image: {few(across)}")
+    elif more := [numbers for numbers in same if numbers not in twice]:
+        yield f"{sum(map(len, more)) - len(more)} copies of other images, the same bytes: {few(more[0])}"

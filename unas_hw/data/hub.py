@@ -16,7 +16,8 @@ from torch import Tensor
 from profilers.errors import MissingDependencyError
 from unas_hw.data.dataset import Source
 from unas_hw.data.decode import Encoded, Stored, kept, states, survey
-from unas_hw.data.folder import TEST, TRAIN, VALID, usual_augmentation
+from unas_hw.data.folder import usual_augmentation
+from unas_hw.data.layout import TEST, TRAIN, VALID, parts_of
 from unas_hw.errors import DataError
 
 PREFIX = "hf:"
@@ -34,12 +35,19 @@ def read(name: str, image_size: int | None, cache_bytes: int) -> Source:
     library = _library()
     folder = Path(os.path.expanduser(name.removeprefix(PREFIX))).resolve()
     found = _load(library, name, folder)
-    train = _part(found, TRAIN)
-    if train is None:
+    names = parts_of(found)
+    if TRAIN not in names:
         raise DataError(f"{name} has the parts {', '.join(found)}, none of them train", mend="choose another data set")
+    train = found[names[TRAIN]]
+    valid, test = (found[names[part]] if part in names else None for part in (VALID, TEST))
     image, label = _columns(name, train)
-    test, valid = _part(found, TEST), _part(found, VALID)
-    if test is None or _hides(test, label):
+    notes = [
+        f"the part {part} was not read: {len(found[part]):,} images" for part in found if part not in names.values()
+    ]
+    if test is not None and _hides(test, label):
+        notes.append(f"the part {names[TEST]} was not read: not all of its {len(test):,} images have a label")
+        test = None
+    if test is None:
         valid, test = None, valid
     parts = [part for part in (train, valid, test) if part is not None]
     if any(_hides(part, label) for part in parts):
@@ -52,9 +60,9 @@ def read(name: str, image_size: int | None, cache_bytes: int) -> Source:
         held = rows[number][image]
         return held["bytes"] if held["bytes"] is not None else Path(held["path"])
 
-    channels, native = survey(name, len(rows), stored)
-    size = image_size or native
-    encoded = Encoded(name, len(rows), stored, channels, size)
+    looked = survey(name, len(rows), stored)
+    size = image_size or looked.size
+    encoded = Encoded(name, len(rows), stored, looked.channels, size, looked.ground)
     files = [each["filename"] for part in parts for each in part.cache_files]
     return Source(
         kept(encoded, states(files)) if files and encoded.nbytes <= cache_bytes else encoded,
@@ -63,6 +71,7 @@ def read(name: str, image_size: int | None, cache_bytes: int) -> Source:
         tuple(getattr(train.features[label], "names", ())),
         origin=f"{PREFIX}{folder}" if folder.is_dir() else name,
         augmentation=usual_augmentation(size),
+        notes=(*notes, *looked.notes),
     )
 
 
@@ -80,10 +89,6 @@ def _load(library: Any, name: str, folder: Path) -> Mapping[str, Any]:
             mend="check the name at https://huggingface.co/datasets, and the network",
         ) from error
     return found
-
-
-def _part(found: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((found[name] for name in names if name in found), None)
 
 
 def _labels(part: Any, label: str) -> Tensor:
