@@ -113,15 +113,30 @@ GOOD = _numbered(40)
     [
         ({"labels": None}, "'labels'"),
         ({"images": None}, "'images'"),
-        ({"images": GOOD["images"].astype(np.float32)}, "float32 of shape (40, 8, 8), not square uint8 images"),
+        ({"images": GOOD["images"].astype(np.float32) / 50 - 1}, "float32 from -1 to 3: neither bytes nor floats"),
+        ({"images": GOOD["images"] / 127.5}, "float64 from 0 to 1.56863: neither bytes nor floats"),
+        ({"images": np.where(GOOD["images"] > 199, np.nan, 0)}, "640 of them no numbers"),
+        ({"images": GOOD["images"].astype(np.uint16) * 16}, "uint16 from 0 to 3200: of 16 bits a value 8 are kept"),
+        ({"images": GOOD["images"].astype(int) - 200}, "int64 from -200 to 0: neither bytes"),
+        ({"images": GOOD["images"] * 1j}, "complex128 of shape (40, 8, 8), not square uint8 images"),
+        ({"images": GOOD["images"].reshape(40, 64)}, "(40, 64), not square"),
+        ({"images": GOOD["images"][:0], "labels": GOOD["labels"][:0]}, "(0, 8, 8), not square"),
         ({"images": GOOD["images"][:, :, :6]}, "(40, 8, 6), not square"),
         ({"images": GOOD["images"][0]}, "(8, 8), not square"),
         ({"labels": GOOD["labels"][:39]}, "(39,), not 40 non-negative integers"),
-        ({"labels": GOOD["labels"] - 1}, "not 40 non-negative integers"),
-        ({"labels": GOOD["labels"].astype(float)}, "float64"),
+        ({"labels": GOOD["labels"] - 1}, "6 like -1, not 40 non-negative integers"),
+        ({"labels": GOOD["labels"] + 0.5}, "float64 of shape (40,), 40 like 0.5"),
+        ({"labels": np.where(GOOD["labels"] > 5, np.nan, 1)}, "5 like nan"),
+        ({"labels": GOOD["labels"] + 2.0**40}, "40 like 1099511627776.0"),
+        ({"labels": np.ones((40, 3), int)}, "(40, 3), not one label an image"),
+        ({"labels": GOOD["labels"].astype("M8[s]")}, "datetime64[s]"),
+        ({"class_names": np.array(["a", "b"])}, "labels go to 6, and 2 classes have a name"),
+        ({"x_train": GOOD["images"], "y_train": GOOD["labels"]}, "may all be of the training part"),
+        ({"image": GOOD["images"]}, "images and image may both be the images"),
         ({"labels": np.array([{}] * 40, dtype=object)}, "Object arrays cannot be loaded"),
         ({"test_images": GOOD["images"]}, "'test_labels'"),
         ({"test_images": GOOD["images"], "test_labels": GOOD["labels"][:3]}, "(3,), not 40"),
+        ({"test_images": GOOD["images"] / 255, "test_labels": GOOD["labels"]}, "test_images are floats to 1 of shape"),
     ],
 )
 def test_a_file_of_another_form_is_refused_with_the_call_that_makes_a_good_one(
@@ -232,5 +247,131 @@ def test_a_data_set_describes_itself_for_a_file(tmp_path: Path, monkeypatch: pyt
 def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     odd = {**GOOD, "test_images": np.zeros((4, 9, 9), np.uint8), "test_labels": np.zeros(4, int)}
     np.savez(tmp_path / "odd.npz", allow_pickle=False, **odd)
-    with pytest.raises(DataError, match=r"test_images are of shape \(4, 9, 9, 1\)"):
+    with pytest.raises(
+        DataError, match=r"test_images are bytes of shape \(4, 9, 9\), images bytes of shape \(40, 8, 8\)"
+    ):
         load_dataset(str(tmp_path / "odd.npz"))
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
+IMAGES[0, 0, 0], IMAGES[0, 0, 1] = 0, 255
+WORDS = np.array(["ape", "bee", "cat", "doe", "eel"])
+
+
+def _loaded(path: Path, **arrays: np.ndarray[Any, Any]) -> Dataset:
+    np.savez(path / "some.npz", allow_pickle=False, **arrays)
+    return load_dataset(str(path / "some.npz"))
+
+
+def _pixels(data: Dataset) -> np.ndarray[Any, Any]:
+    """``(N, H, W, C)`` as bytes, in the order of the file."""
+    pixels = data.train.pixels.read(torch.arange(60))
+    pixels = pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().byte()
+    return pixels.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize(
+    ("images", "note"),
+    [
+        (IMAGES.transpose(0, 3, 1, 2), "images are uint8 of shape (60, 3, 8, 8): read as (N, C, H, W)"),
+        (IMAGES / 255, None),
+        ((IMAGES / 255).astype(np.float16), None),
+        (IMAGES / 127.5 - 1, "images are float64 from -1 to 1: -1 is read as black, 1 as white"),
+        (IMAGES.astype(np.float32), "images are float32 from 0 to 255: 255 is read as white"),
+        (IMAGES.astype(np.int64), "images are int64 from 0 to 255: read as bytes"),
+        (IMAGES.astype(np.uint16) * 257, "images are uint16 from 0 to 65535: of 16 bits a value 8 are kept"),
+        (IMAGES > 127, "images are bool: true is white, 255"),
+    ],
+)
+def test_images_of_any_type_show_the_same_and_what_was_done_is_told(
+    tmp_path: Path, images: np.ndarray[Any, Any], note: str | None
+) -> None:
+    labels = np.arange(60) % 5
+    data = _loaded(tmp_path, images=images, labels=labels, test_images=images[:9], test_labels=labels[:9])
+    np.testing.assert_array_equal(_pixels(data), (IMAGES > 127) * 255 if images.dtype == bool else IMAGES)
+    assert data.notes == ((note,) if note else ())
+    assert data.test.y.tolist() == labels[:9].tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.arange(60)[:, None] % 5, ()),
+        (np.arange(60)[None] % 5, ()),
+        ((np.arange(60) % 5).astype(float), ()),
+        (WORDS[np.arange(60) % 5], tuple(WORDS.tolist())),
+        (np.char.encode(WORDS[np.arange(60) % 5]), tuple(WORDS.tolist())),
+    ],
+)
+def test_labels_of_any_form_are_the_same(tmp_path: Path, labels: np.ndarray[Any, Any], names: tuple[str, ...]) -> None:
+    data = _loaded(tmp_path, images=IMAGES, labels=labels)
+    assert (data.classes, data.class_names, data.notes) == (5, names, ())
+    rows = data.train.rows
+    assert rows is not None
+    assert data.train.y.tolist() == [int(row) % 5 for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "note"),
+    [
+        (np.arange(60) % 5 + 1, 6, "labels begin at 1: no image has 0 of the labels 0 to 5, which are outputs too"),
+        (np.arange(60) % 5 * 2, 9, "no image has 1, 3, 5, 7 of the labels 0 to 8, which are outputs too"),
+        (
+            np.arange(60) % 2 * 50,
+            51,
+            "no image has 1, 2, 3, 4, 5 and 44 more of the labels 0 to 50, which are outputs too",
+        ),
+        (np.eye(5)[np.arange(60) % 5], 5, "labels are one-hot, of 5 classes"),
+        (np.eye(7, dtype=bool)[np.arange(60) % 5], 7, "labels are one-hot, of 7 classes"),
+    ],
+)
+def test_labels_that_no_image_has_are_told(
+    tmp_path: Path, labels: np.ndarray[Any, Any], classes: int, note: str
+) -> None:
+    data = _loaded(tmp_path, images=IMAGES, labels=labels)
+    assert (data.classes, data.notes) == (classes, (note,))
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"), [(np.zeros(60, int), "1 different labels"), (np.arange(60) % 3 * 10**6, "3")]
+)
+def test_labels_that_are_no_numbers_of_classes_are_refused(
+    tmp_path: Path, labels: np.ndarray[Any, Any], what: str
+) -> None:
+    with pytest.raises(DataError, match=f"has {what}.*, from 0 to {labels.max()}") as caught:
+        _loaded(tmp_path, images=IMAGES, labels=labels)
+    assert "numpy.unique(labels, return_inverse=True)" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        (("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"), [60, 9, 7]),
+        (("x_train", "y_train", "x_val", "y_val", "x_test", "y_test"), [60, 9, 7]),
+        (("images", "labels", "valid_images", "valid_labels", "test_images", "test_labels"), [60, 9, 7]),
+        (("X_train", "y_train", "X_test", "y_test"), [45, 15, 9]),
+        (("images", "labels", "val_images", "val_labels"), [45, 15, 9]),
+        (("data", "targets"), [36, 12, 12]),
+    ],
+)
+def test_parts_of_a_file_are_known_by_usual_names(tmp_path: Path, names: tuple[str, ...], sizes: list[int]) -> None:
+    arrays, labels = [IMAGES, IMAGES[:9], IMAGES[:7]], np.arange(60) % 5
+    held = {name: arrays[n // 2] if n % 2 == 0 else labels[: len(arrays[n // 2])] for n, name in enumerate(names)}
+    data = _loaded(tmp_path, **held)
+    assert [len(part) for part in (data.train, data.valid, data.test)] == sizes
+    assert data.notes == ()
+
+
+def test_class_names_are_read_and_other_arrays_are_told(tmp_path: Path) -> None:
+    data = _loaded(tmp_path, images=IMAGES, labels=np.arange(60) % 5, class_names=WORDS, mean=IMAGES.mean(), ids=WORDS)
+    assert data.class_names == tuple(WORDS)
+    assert data.notes == ("arrays that were not read: ids, mean",)
+
+
+def test_labels_that_only_test_images_have_are_told(tmp_path: Path) -> None:
+    labels = np.arange(60) % 5
+    data = _loaded(tmp_path, images=IMAGES, labels=labels, test_images=IMAGES[:10], test_labels=labels[:10] + 3)
+    assert "3 classes have no image in the training part: 5 (2 in all), 6 (2 in all), 7 (2 in all)" in data.notes
+    words = {"labels": WORDS[labels], "test_labels": np.array(["bee", "yak"])}
+    with pytest.raises(DataError, match="labels have 'yak', which no training image is of"):
+        _loaded(tmp_path, images=IMAGES, test_images=IMAGES[:2], **words)
