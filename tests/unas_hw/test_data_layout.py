@@ -170,6 +170,13 @@ def test_files_that_are_no_images_are_told_with_counts(tmp_path: Path) -> None:
     assert load_dataset(str(root)).notes == ("4 files of 2 folders were not read: .heic (2), no ending (1), .mov (1)",)
 
 
+def test_files_without_an_ending_are_said_where_they_leave_one_class(tmp_path: Path) -> None:
+    root = _folders(tmp_path / "set", ["a", "b"])
+    for file in (root / "b").iterdir():
+        file.rename(file.with_suffix(""))
+    assert _refused(root).what.endswith("has images of 1 classes: a; 6 files of b/ were not read: no ending")
+
+
 def test_every_ending_that_pillow_reads_is_one_of_images(tmp_path: Path) -> None:
     root = _folders(tmp_path / "set", ["a", "b"], 0)
     endings = "jfif jpe JPEG pjpeg jpg PNG apng webp bmp dib gif tif TIFF ppm pgm tga jp2 ico"

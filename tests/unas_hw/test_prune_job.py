@@ -202,6 +202,7 @@ def test_budgets_of_macs_and_parameters_are_exact_and_need_no_rows(npz: Path, ru
     assert result["pruned"]["params"] <= 2000 == result["limits"]["params"]["limit"]
     assert result["valid_accuracy"] is None
     assert result["measured_ms"] == result["predicted_ms"] < result["budget_ms"] == 2 * result["whole"]["ms"]
+    assert result["data_notes"] == []
     table = LatencyTable.load(Path(result["table"]))
     assert not table.keys(OP) and table.keys(ANCHOR)
     load_network(Run.find("one"), open_run("one").space)  # has weights, though new ones
@@ -236,6 +237,7 @@ def test_a_budget_that_nothing_keeps_is_answered_before_anything_is_trained(
 ) -> None:
     result = finish(prune(replace(settings, **told), rule))
     assert not result["feasible"] and result["run"] is None
+    assert result["data_notes"] == []
     assert result["unmet"].startswith(words)
     assert FILE in result["unmet"]
     assert not Path("runs").exists()

@@ -168,8 +168,9 @@ def _layout(parts: dict[str, Folder], root: str, notes: list[str]) -> Layout:
     if len(trains) < 2:
         seen = f": {_listed(trains)}" if trains else ""
         flat = f" and {count_of(len(parts[TRAIN].images), 'image')} in none" if parts[TRAIN].images else ""
+        strange = unread(parts[TRAIN], root)
         raise DataError(
-            f"{where} has images of {len(trains)} classes{seen}{flat}",
+            f"{where} has images of {len(trains)} classes{seen}{flat}{f'; {strange}' if strange else ''}",
             mend=f"one sub-folder a class: {where}/cat/1.jpg, {where}/dog/1.jpg ...",
         )
     _refuse_alike(trains, where)

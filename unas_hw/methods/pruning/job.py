@@ -59,7 +59,7 @@ def prune(settings: PruneSettings, rule: TimingRule | None = None) -> Job[dict[s
     table = yield from table_for(space, settings.target, settings.table, rule, multiple, rows=asked is not None)
     whole = Whole(settings, space, table, asked)
     if (unmet := whole.unmet(settings.network)) is not None:
-        return infeasible(settings, whole, unmet, time.monotonic() - begin)
+        return {**infeasible(settings, whole, unmet, time.monotonic() - begin), "data_notes": list(data.notes)}
     config = config_of(settings, Proxy(data, settings.image_size, space, space), table, whole.budget)
     run = Run.begin(run_path(settings, space.name, config, table), config)
     if settings.told:
