@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from profilers.files import explained
-from profilers.text import name_of
 from unas_hw.data.dataset import Source
 from unas_hw.data.decode import Encoded, kept, states, survey
 from unas_hw.data.layout import arranged
@@ -64,7 +63,7 @@ def read(path: Path, image_size: int | None, cache_bytes: int) -> Source:
         pixels,
         torch.tensor(labels),
         counts,
-        tuple(map(name_of, trains)),
+        tuple(trains),
         path,
         augmentation=usual_augmentation(size),
         notes=(*layout.notes, *found.notes, *copies),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from profilers.text import name_of
 from unas_hw.data.decode import suffixes
 from unas_hw.errors import DataError
 
@@ -155,10 +156,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _composed(entry: os.DirEntry[str]) -> str:
     """One form of a name that Unicode can write in two."""
+    name = name_of(entry.name)
     try:
-        entry.name.encode()
+        name.encode()
     except UnicodeEncodeError:
-        raise DataError(
-            f"the name of the folder {entry.name!a} is not UTF-8", mend="rename it, as convmv does"
-        ) from None
-    return unicodedata.normalize("NFC", entry.name).strip()
+        raise DataError(f"the name of the folder {name!a} is not UTF-8", mend="rename it, as convmv does") from None
+    return unicodedata.normalize("NFC", name).strip()
