@@ -118,7 +118,7 @@ def validate(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", "format_name", metavar="NAME", help="Of the file; recognised by default.")
 @click.option("--output", required=True, metavar="TABLE", help="A path, or a name in the folder of tables.")
-@click.option("--unit", type=click.Choice(["ms", "us", "s"]), help="Of the latencies, where the file does not say.")
+@click.option("--unit", metavar="UNIT", help="ms, us, ns or s: of the latencies, where the file does not say.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Of CSV: key=COLUMN, ms=COLUMN, ...")
 @click.option("--device", metavar="NAME", help="What was measured, as in --device of other commands.")
 @click.option("--origin", metavar="TEXT", help="Who measured and published it.")

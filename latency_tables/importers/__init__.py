@@ -48,7 +48,9 @@ def find_importer(name: str) -> Importer:
 
 def recognise(source: Source) -> Importer:
     """The first importer that knows the file's format; raises ``ImportFileError`` if none does."""
-    for name in ("csv",) if source.columns else importer_names():
+    if source.columns:  # which only CSV has; what it lacks it says
+        return find_importer("csv")
+    for name in importer_names():
         importer = find_importer(name)
         if importer.recognises(source):
             return importer

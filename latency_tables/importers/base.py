@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from latency_tables.rows import PUBLISHED, Value
 from profilers.errors import UnitError
 from profilers.files import explained
 from profilers.opspec import OpSpec
+from profilers.units import UNITS, time_unit, to_ms
 
 MAX_BYTES = 2 * 2**20
 """Of a published table; those known have at most 16 KiB."""
@@ -25,7 +27,12 @@ MAX_COUNT = 10**9
 """Of the measurements behind a published mean."""
 MAX_TIME = 1e300
 """Beyond it sums overflow."""
-UNITS = ("ms", "us", "s")
+_NEARLY = {
+    r"[\d.,]+\s*[a-zA-Zµμ]+": "write plain numbers, all in the unit that the column's name or --unit says",
+    r"\d{1,3}(,\d{3})+\.\d*": "write plain numbers, without commas between thousands",
+    r"\d+,\d+": "write decimal points",
+}
+"""How cells are mended that are numbers to people."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -38,7 +45,7 @@ class Entry:
         name: What the publisher calls it, word for word.
         key: Of the OpSpec that it is.
         time: Its latency.
-        deviation: Standard deviation of that value; NaN where the file says nothing of it.
+        deviation: Standard deviation of that value, in ``Importer.deviation_unit``; NaN where the file says nothing.
         origin, source: As in ``Value``; the source is the name where nothing else is given.
     """
 
@@ -73,10 +80,12 @@ class Source:
         )
 
     def number(self, where: str, text: str) -> float:
-        """A plain finite number as written; neither ``nan`` nor ``0x10`` nor ``1_000``."""
+        """A plain finite number as written; neither ``nan`` nor ``0x10`` nor ``1_000``, nor ``3.4 ms`` or ``3,4``."""
         number = float(text) if len(text) <= 60 and _NUMBER.fullmatch(text.strip()) else math.nan
         if not math.isfinite(number):
-            raise self.error(where, text, "is not a number")
+            error = self.error(where, text, "is not a number")
+            mend = next((mend for form, mend in _NEARLY.items() if re.fullmatch(form, text.strip())), error.mend)
+            raise ImportFileError(error.what, mend=mend)
         return number
 
     def positive(self, where: str, number: object) -> float:
@@ -108,7 +117,15 @@ class Importer(ABC):
         """Every row of the file; raises ``ImportFileError`` for one that cannot be a latency."""
 
     def unit(self, source: Source) -> str | None:
-        """One of ``UNITS`` where the file or its format says it; None where it cannot be known."""
+        """One of ``UNITS`` where the file or its format says it; None where it cannot be known.
+
+        Raises ``UnitError`` where it says that its numbers are no latencies.
+        """
+        del source
+        return None
+
+    def deviation_unit(self, source: Source) -> str | None:
+        """Likewise of the deviations, where they may have another unit than the latencies."""
         del source
         return None
 
@@ -117,31 +134,33 @@ class Importer(ABC):
 
         Raises:
             ImportFileError: If the file has no rows, or one that cannot be a latency.
-            UnitError: If the unit is nowhere said.
+            UnitError: If the unit is nowhere said, or the user says another than the file.
         """
-        unit = source.unit or self.unit(source)
+        entries = _distinct(source, self.name, self.entries(source))
+        said, unit = self.unit(source), time_unit(source.unit) if source.unit else None
+        if said and unit and said != unit:
+            raise UnitError(
+                f"{source.path}: its latencies are in {said}, as the {self.name} file says, not in {unit}",
+                mend=f"leave out --unit {source.unit}; where the file is wrong, mend it in a copy",
+            )
+        unit = unit or said
         if unit is None:
             raise UnitError(
                 f"{source.path}: nothing in a {self.name} file says which unit its latencies have",
                 mend=f"add --unit {', --unit '.join(UNITS)}, as its publisher says",
             )
-        entries = _distinct(source, self.name, self.entries(source))
+        deviation_unit = self.deviation_unit(source) or unit
         if not entries:
             raise ImportFileError(f"{source.path} has no rows", mend=f"head {source.path} shows what it has")
-        return [_value(source, entry, unit) for entry in entries]
+        return [_value(source, entry, unit, deviation_unit) for entry in entries]
 
 
-def _value(source: Source, entry: Entry, unit: str) -> Value:
+def _value(source: Source, entry: Entry, unit: str, deviation_unit: str) -> Value:
     ms = source.positive(entry.where, to_ms(entry.time, unit))
-    sd_ms = to_ms(entry.deviation, unit)
+    sd_ms = to_ms(entry.deviation, deviation_unit)
     if sd_ms < 0 or sd_ms > MAX_TIME:
         raise source.error(entry.where, entry.deviation, "is not a standard deviation")
     return Value(key=entry.key, ms=ms, sd_ms=sd_ms, origin=entry.origin, source=entry.source or entry.name)
-
-
-def to_ms(time: float, unit: str) -> float:
-    """Milliseconds, rounded once."""
-    return time * 1000 if unit == "s" else time / 1000 if unit == "us" else time
 
 
 def _distinct(source: Source, format_name: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -179,10 +198,13 @@ def read_source(path: Path, columns: Mapping[str, str], unit: str | None) -> tup
             f"{path} has more than {MAX_BYTES:,} bytes: no published latency table is that large",
             mend=f"split it: head -n 10000 {path} > part",
         )
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise _not_text(path, f"byte {error.start} is {content[error.start]:#04x}") from error
+    if not text.strip():
+        raise ImportFileError(f"{path} is empty", mend="check the path")
     if "\0" in text:
         raise _not_text(path, "it has a zero byte")
     return Source(path=path, text=text, columns=columns, unit=unit), content
@@ -191,5 +213,5 @@ def read_source(path: Path, columns: Mapping[str, str], unit: str | None) -> tup
 def _not_text(path: Path, why: str) -> ImportFileError:
     return ImportFileError(
         f"{path} is not text: {why}",
-        mend="export its numbers as CSV with the columns key and ms; pickles and archives are never opened",
+        mend="save it as UTF-8, with the columns key and ms as CSV; pickles and archives are never opened",
     )

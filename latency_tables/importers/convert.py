@@ -39,7 +39,7 @@ def import_table(
         path: The published file.
         output: The table; one that was imported before is replaced, one that was measured is not.
         format_name: Of the importer; recognised by default.
-        unit: ``ms``, ``us`` or ``s``; by default what the file or its format says.
+        unit: ``ms``, ``us``, ``ns`` or ``s``; by default what the file or its format says.
         columns: Of CSV: our names of columns to the file's.
         device: As in ``--device``; by default that of a file whose content is known, else the file's name.
         origin: Who measured it; by default that of a file whose content is known, else ``not stated``.
@@ -50,7 +50,7 @@ def import_table(
         FileError: If a file cannot be read or written.
         UnknownFormatError: If no format has that name.
         ImportFileError: If the file is in no known format, or a row cannot be a latency.
-        UnitError: If nothing says which unit the latencies have.
+        UnitError: If nothing says which unit the latencies have, two say different ones, or they are no latencies.
         TableError: If ``output`` is a table that was measured.
     """
     source, content = read_source(path, columns or {}, unit)

@@ -6,26 +6,30 @@ import csv
 import io
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from typing import final
 
 from latency_tables.errors import ImportFileError
 from latency_tables.importers.base import MAX_KEY, Entry, Importer, Source, named
+from latency_tables.importers.columns import unit_of_column
 from latency_tables.rows import ADAPTED, MEASURED, OP, PUBLISHED, REGRESSED
-from profilers.errors import OpSpecError
+from profilers.errors import OpSpecError, UnitError
 from profilers.opspec import OpSpec
 
 COLUMNS = ("key", "ms", "sd_ms", "origin", "source", "role")
 """What ``--column`` may map; key and ms have to be there. Of the same names as in our own exports, whose rows of
 another role than ``op`` are whole networks: no operation, hence left out."""
-_UNIT = re.compile(r"(?:^|.*[\W_])(ms|us|s)[)\]]?", re.IGNORECASE | re.ASCII)
 _ORIGINS = {"": PUBLISHED, PUBLISHED: PUBLISHED, ADAPTED: ADAPTED, MEASURED: PUBLISHED, REGRESSED: PUBLISHED}
 """What was measured elsewhere, or regressed from it, is for this table what another published."""
 
 
 @final
 class CsvFile(Importer):
-    """A key of ours stays the key; any other name becomes ``csv[row=NAME]``. The unit is that of the column's name."""
+    """A key of ours stays the key; any other name becomes ``csv[row=NAME]``. Units are those of the columns' names.
+
+    Cells are parted by commas, semicolons or tabs; decimals are always parted by points.
+    """
 
     name = "csv"
     summary = "CSV with the columns key and ms, or others mapped by --column; sd_ms, origin and source if there"
@@ -35,8 +39,10 @@ class CsvFile(Importer):
         return all(column in first for column in _columns(source, first, needed=("key", "ms")).values())
 
     def unit(self, source: Source) -> str | None:
-        match = _UNIT.fullmatch(source.columns.get("ms", "ms"))
-        return match[1].lower() if match else None
+        return _unit(source, "ms")
+
+    def deviation_unit(self, source: Source) -> str | None:
+        return _unit(source, "sd_ms")
 
     def entries(self, source: Source) -> list[Entry]:
         try:
@@ -62,14 +68,40 @@ class CsvFile(Importer):
         return entries
 
 
+def _delimiter(source: Source) -> str:
+    """The one by which the first line has the columns that are needed; a comma where none has."""
+    first = next(iter(source.text.lstrip().splitlines()), "")
+    needed = {source.columns.get(name, name) for name in ("key", "ms")}
+    for delimiter in ",;\t":
+        if needed <= {cell.strip(' "') for cell in first.split(delimiter)}:
+            return delimiter
+    return ","
+
+
 def _lines(source: Source, strict: bool = False) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(source.text, newline=""), strict=strict)
+    reader = csv.reader(io.StringIO(source.text, newline=""), strict=strict, delimiter=_delimiter(source))
     try:
         return [[cell.strip() for cell in line] if number == 0 else line for number, line in enumerate(reader) if line]
     except csv.Error:
         if strict:
             raise
         return []
+
+
+def _unit(source: Source, column: str) -> str | None:
+    try:
+        return unit_of_column(source.columns.get(column, column))
+    except UnitError as error:
+        raise UnitError(f"{source.path}: {error.what}", mend=error.mend) from error
+
+
+def _number(source: Source, where: str, text: str) -> float:
+    if re.fullmatch(r"\d+,\d+", text) and _delimiter(source) != ",":
+        pointed = rf"sed -E 's/([0-9]),([0-9])/\1.\2/g' {shlex.quote(str(source.path))} > mended"
+        raise ImportFileError(
+            f"{source.path}, {where}: {text!r} has a comma", mend=f"if it parts decimals, write points: {pointed}"
+        )
+    return source.number(where, text)
 
 
 def _columns(source: Source, first: list[str], needed: tuple[str, ...]) -> Mapping[str, str]:
@@ -88,12 +120,12 @@ def _entry(source: Source, number: int, cells: dict[str, str]) -> Entry:
     except OpSpecError:
         key = named("csv", name)
     deviation = cells.get("sd_ms", "")
-    sd = math.nan if deviation.lower() in ("", "nan") else source.number(where, deviation)
+    sd = math.nan if deviation.lower() in ("", "nan") else _number(source, where, deviation)
     return Entry(
         where=where,
         name=name,
         key=key,
-        time=source.positive(where, source.number(where, cells["ms"])),
+        time=source.positive(where, _number(source, where, cells["ms"])),
         deviation=sd,
         origin=_ORIGINS[origin],
         source=cells.get("source", ""),

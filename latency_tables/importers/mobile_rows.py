@@ -50,6 +50,13 @@ class Block:
         return stride > 0 and self.out[:2] == tuple((size - 1) // stride + 1 for size in self.shape[:2])
 
 
+def row_of(end: str) -> re.Pattern[str]:
+    """Finds a block whose name ends like this before its numbers, in YAML and in JSON."""
+    return re.compile(
+        rf"""(?:^|[{{,]\s*)(["']?)expanded_conv-input:[^\s"',]+{end}\1\s*:\s*(?:$|\{{)""", re.MULTILINE | re.ASCII
+    )
+
+
 class MobileRows(Importer):
     """A format of such files.
 
@@ -77,7 +84,7 @@ class MobileRows(Importer):
     def entries(self, source: Source) -> list[Entry]:
         """Every row with its mean and the standard error of that mean."""
         try:
-            root = yaml.compose(source.text, Loader=yaml.SafeLoader)
+            root = yaml.compose(source.text.replace("\t", " "), Loader=yaml.SafeLoader)  # JSON may be indented by tabs
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             where = f"line {mark.line + 1}" if mark is not None else "somewhere"

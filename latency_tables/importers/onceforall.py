@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 
-from latency_tables.importers.mobile_rows import Block, MobileRows, fixed_key, residual_key
+from latency_tables.importers.mobile_rows import Block, MobileRows, fixed_key, residual_key, row_of
 from profilers.opspec import Attribute
 
 HARD_SWISH: dict[str, Attribute] = {"act": "hswish"}
@@ -20,7 +19,7 @@ class OnceForAll(MobileRows):
     name = "onceforall"
     summary = "Once-for-All yaml: blocks with count, mean and std, in ms"
 
-    line = re.compile(r"^expanded_conv-input:\S+-idskip:\d-se:\d-hs:\d:\s*$", re.MULTILINE | re.ASCII)
+    line = row_of(r"-idskip:\d-se:\d-hs:\d")
 
     @staticmethod
     def key(block: Block) -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import final
 
-from latency_tables.importers.mobile_rows import Block, MobileRows, fixed_key, residual_key
+from latency_tables.importers.mobile_rows import Block, MobileRows, fixed_key, residual_key, row_of
 from profilers.opspec import Attribute
 
 
@@ -16,7 +15,7 @@ class ProxylessNas(MobileRows):
     name = "proxylessnas"
     summary = "ProxylessNAS yaml: blocks with count, mean and var, in ms"
 
-    line = re.compile(r"^expanded_conv-input:\S+-idskip:\d:\s*$", re.MULTILINE | re.ASCII)
+    line = row_of(r"-idskip:\d")
 
     @staticmethod
     def key(block: Block) -> str | None:

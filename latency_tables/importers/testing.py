@@ -21,9 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from latency_tables.importers.base import UNITS, Importer, Source
+from latency_tables.importers.base import Importer, Source
 from profilers.errors import UnasError, UnitError
 from profilers.opspec import OpSpec
+from profilers.units import UNITS
 
 STRANGERS = ("", "\n", "{}", "[]", "\x80\x04\x95", "<html></html>", "a: b", "1", "\x00")
 INSTEAD = ("nan", "-1.5", "0", "inf", "1e999", '"x"', "null", "", "[", "*alias", "9" * 400)
@@ -91,6 +92,11 @@ class ImporterContract:
                 importer.values(untold)
 
     def test_a_unit_changes_nothing_but_the_scale(self, importer: Importer, example: Example) -> None:
+        if example.unit is None:
+            other = next(unit for unit in UNITS if unit != importer.unit(example.source()))
+            with pytest.raises(UnitError, match=str(_WHERE)):
+                importer.values(Source(path=_WHERE, text=example.text, unit=other))
+            return
         ms, us = (importer.values(Source(path=_WHERE, text=example.text, unit=unit)) for unit in ("ms", "us"))
         assert [value.key for value in ms] == [value.key for value in us]
         assert [value.ms / 1000 for value in ms] == [value.ms for value in us]

@@ -96,7 +96,7 @@ def test_the_unit_of_a_column_is_read_off_its_name(column: str, unit: str) -> No
     assert value.ms == {"ms": 2.5, "us": 0.0025, "s": 2500.0}[unit]
 
 
-@pytest.mark.parametrize("column", ["latency", "items", "class", "millis"])
+@pytest.mark.parametrize("column", ["latency", "items", "class", "latency_m", "time_per_image"])
 def test_a_column_without_a_unit_asks_for_it(column: str) -> None:
     columns = {"key": "name", "ms": column}
     source = Source(path=CSV.source().path, text=f"name,{column}\nx,2.5\n", columns=columns)
