@@ -100,6 +100,14 @@ def sheet(pairs: Mapping[str, object]) -> str:
     return "\n".join(f"{name:<{width}}  {one_line(value)}" for name, value in pairs.items())
 
 
+def arithmetic(result: Mapping[str, Any], of: str = "") -> str:
+    """MACs, and what they lack."""
+    from profilers.workload import lacking
+
+    without = lacking(result.get("macs_without", ()))
+    return f"{result['macs']:,}{of}" + (f" ({without})" if without else "")
+
+
 def earned(result: Mapping[str, Any]) -> dict[str, str]:
     """What a policy was found to earn."""
     low, high = result["test_interval"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
@@ -17,13 +18,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a workload has to do, by arithmetic: multiply-accumulates of convolutions and matrix products, for the whole
-    batch; learned numbers; and the bytes of input, output and weights, once each.
+    """What a workload has to do, by arithmetic, for the whole batch.
+
+    Attributes:
+        macs: Multiply-accumulates of convolutions and of products of matrices and vectors, see ``MacCounter``.
+        params: Learned numbers.
+        moved_bytes: Of input, output and weights, once each.
+        not_counted: Operations that ``macs`` lacks, since nobody knows what they compute.
     """
 
     macs: int
     params: int
     moved_bytes: int
+    not_counted: tuple[str, ...] = ()
+
+    @property
+    def lacks(self) -> str:
+        """What to tell beside ``macs``; empty where nothing lacks."""
+        return lacking(self.not_counted)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            macs=self.macs + other.macs,
+            params=self.params + other.params,
+            moved_bytes=self.moved_bytes + other.moved_bytes,
+            not_counted=tuple(dict.fromkeys((*self.not_counted, *other.not_counted))),
+        )
+
+
+def lacking(not_counted: Sequence[str]) -> str:
+    """What to tell of operations that a number of multiply-accumulates lacks; empty where it lacks none."""
+    return f"without {', '.join(not_counted)}, whose arithmetic is not known" if not_counted else ""
+
+
+NOTHING = Cost(macs=0, params=0, moved_bytes=0)
 
 
 @dataclass(frozen=True)
@@ -34,11 +62,13 @@ class Workload:
         op: Names it; its key is the key of the table's row.
         build: Makes the torch module; called late, so that nothing is built that is not needed.
         parts: The operations a whole network consists of; empty for a single operation.
+        beside: What a whole network does besides them.
     """
 
     op: OpSpec
     build: Callable[[], nn.Module] = field(compare=False, repr=False)
     parts: tuple[Workload, ...] = field(default=(), compare=False, repr=False)
+    beside: Cost = field(default=NOTHING, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -47,16 +77,12 @@ class Workload:
 
     @cached_property
     def cost(self) -> Cost:
-        """Counted on a module without memory; a network is the sum of its parts."""
+        """Counted on a module without memory; a network is the sum of its parts, and of what it does besides."""
         if self.parts:
-            costs = [part.cost for part in self.parts]
-            return Cost(
-                macs=sum(cost.macs for cost in costs),
-                params=sum(cost.params for cost in costs),
-                moved_bytes=sum(cost.moved_bytes for cost in costs),
-            )
-        macs, params, moved = _counted(_recipe(self.build), self.op.shape)
-        return Cost(macs=macs, params=params, moved_bytes=moved * PRECISIONS[self.op.dtype][1])
+            return sum((part.cost for part in self.parts), self.beside)
+        macs, params, moved, not_counted = _counted(_recipe(self.build), self.op.shape)
+        moved_bytes = moved * PRECISIONS[self.op.dtype][1]
+        return Cost(macs=macs, params=params, moved_bytes=moved_bytes, not_counted=not_counted)
 
 
 @dataclass(frozen=True)
@@ -77,15 +103,10 @@ def _recipe(build: Callable[[], nn.Module]) -> _Recipe:
 
 
 @lru_cache(1024)  # a command builds its space more than once, and counting takes a second or more
-def _counted(recipe: _Recipe, shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _counted(recipe: _Recipe, shape: tuple[int, ...]) -> tuple[int, int, int, tuple[str, ...]]:
     """Multiply-accumulates, parameters, and numbers that are moved; they do not depend on the type."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from profilers.arithmetic import counted
 
-    with torch.device("meta"), torch.no_grad():
-        module = recipe.build().eval()
-        example = torch.empty(shape)
-        with FlopCounterMode(display=False) as counter:
-            output = module(example)
+    module, macs, made, not_counted = counted(recipe.build, shape)
     params = sum(p.numel() for p in module.parameters())
-    return counter.get_total_flops() // 2, params, example.numel() + output.numel() + params
+    return macs, params, math.prod(shape) + made + params, not_counted

@@ -20,9 +20,9 @@ from latency_tables.errors import MissingEntryError
 from latency_tables.expectation import LatencyDistribution, joint_distribution
 from latency_tables.table import LatencyTable
 from profilers.precision import PRECISIONS
-from profilers.workload import Workload
+from profilers.workload import NOTHING, Workload
 from unas_hw.cost_model import AdditiveModel, CostModel
-from unas_hw.space import SearchSpace
+from unas_hw.space import Architecture, SearchSpace
 
 
 @final
@@ -36,11 +36,21 @@ class Params(AdditiveModel):
 
 @final
 class Macs(AdditiveModel):
-    """Multiply-accumulates of convolutions and matrix products for one image, whatever the batch of the space."""
+    """Multiply-accumulates for one image, whatever the batch of the space, see ``profilers.arithmetic``.
+
+    ``not_counted`` are operations of some network that they lack.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         macs = {workload.key: workload.cost.macs / space.input_shape[0] for workload in space.workloads()}
         super().__init__(space, macs.__getitem__, name="macs", unit="")
+        self.not_counted = sum((workload.cost for workload in space.workloads()), NOTHING).not_counted
+
+
+def arithmetic_of(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
+    """``macs`` of one image, and ``macs_without``: operations that they lack, since nobody knows what they compute."""
+    cost = space.workload(architecture).cost
+    return {"macs": cost.macs // space.input_shape[0], "macs_without": list(cost.not_counted)}
 
 
 @final

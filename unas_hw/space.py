@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from profilers.opspec import OpSpec
-from profilers.workload import Workload
+from profilers.workload import NOTHING, Cost, Workload
 from unas_hw.architecture import Architecture as Architecture
 from unas_hw.architecture import Decision as Decision
 from unas_hw.architecture import parse
@@ -87,6 +87,11 @@ class SearchSpace(ABC):
     def parts(self, architecture: Architecture) -> tuple[Workload, ...]:
         """The operations that this network runs, in order; live ones only."""
 
+    def beside(self, architecture: Architecture) -> Cost:
+        """What the network does besides its parts, where these are not all of it; nothing, as a rule."""
+        del architecture
+        return NOTHING
+
     @abstractmethod
     def network(self, architecture: Architecture) -> nn.Module:
         """The network on its own, freshly initialised."""
@@ -151,7 +156,10 @@ class SearchSpace(ABC):
         if self._file is not None:  # whose content may change, and the same choices then are another network
             attrs["parts"] = hashlib.sha256(" ".join(part.key for part in parts).encode()).hexdigest()[:8]
         return Workload(
-            OpSpec("network", attrs, self.input_shape, self.precision), lambda: self.network(architecture), parts
+            OpSpec("network", attrs, self.input_shape, self.precision),
+            lambda: self.network(architecture),
+            parts,
+            self.beside(architecture),
         )
 
     @final

@@ -9,7 +9,7 @@ import click
 import unas_hw
 
 from ..options import WithExample
-from ..terminal import dataset_option, earned, emit, json_option, run_option, sheet
+from ..terminal import arithmetic, dataset_option, earned, emit, json_option, run_option, sheet
 
 if TYPE_CHECKING:
     from unas_hw.jobs.evaluate import Part
@@ -48,6 +48,6 @@ def command(
         "loss": f"{result['loss']:.4f}",
         "worst classes": worst,
         "speed": f"{result['images_per_s']:,.0f} images/s on {result['device']}",
-        "parameters": f"{result['params']:,}, {result['macs']:,} MACs an image",
+        "parameters": f"{result['params']:,}, {arithmetic(result, ' MACs an image')}",
     }
     emit(result, as_json, sheet(lines))

@@ -12,6 +12,7 @@ import unas_hw
 
 from ..options import WithExample
 from ..terminal import (
+    arithmetic,
     batch_option,
     dataset_option,
     emit,
@@ -58,7 +59,7 @@ def command(architecture: str, no_measure: bool, as_json: bool, **told: Any) -> 
         **({"predicted rows": ", ".join(result["regressed"])} if result["regressed"] else {}),
         **({"not covered": ", ".join(result["not_covered"])} if result["not_covered"] else {}),
         "parameters": f"{result['params']:,}",
-        "MACs": f"{result['macs']:,}",
+        "MACs": arithmetic(result),
         "table": result["table"],
     }
     emit(result, as_json, sheet(lines))

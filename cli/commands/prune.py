@@ -50,6 +50,7 @@ def command(
 
 def _lines(result: dict[str, Any]) -> str:
     from profilers.units import format_ms
+    from profilers.workload import lacking
     from unas_hw.budget import format_limit
 
     if result["run"] is None:
@@ -58,6 +59,8 @@ def _lines(result: dict[str, Any]) -> str:
     limits: dict[str, str] = {}
     for name in ("macs", "params"):
         limits[name] = f"{format_limit(name, pruned[name])} of {format_limit(name, whole[name])}"
+        if name == "macs" and (without := lacking(result.get("macs_without", ()))):
+            limits[name] += f", {without}"
         if name in result["limits"]:
             limits[name] += f", budget {format_limit(name, result['limits'][name]['limit'])}"
     latency = {"predicted": format_ms(result["predicted_ms"])} if result["budget"] else {}

@@ -10,7 +10,7 @@ import unas_hw
 
 from ..configuring import configurable, section_of
 from ..options import WithExample
-from ..terminal import dataset_option, earned, emit, image_size_option, json_option, run_option, sheet
+from ..terminal import arithmetic, dataset_option, earned, emit, image_size_option, json_option, run_option, sheet
 
 
 def _sections() -> dict[str, type]:
@@ -68,7 +68,7 @@ def command(run: str | None, recipe: str, steps: str | None, as_json: bool, **to
     lines = {
         "architecture": result["architecture"],
         "accuracy": f"{result['test_accuracy']:.2%} on test images (95%: {low:.2%} to {high:.2%})",
-        "parameters": f"{result['params']:,}, {result['macs']:,} MACs an image",
+        "parameters": f"{result['params']:,}, {arithmetic(result, ' MACs an image')}",
         "run": result["run"],
     }
     emit(result, as_json, sheet(lines))
@@ -80,6 +80,6 @@ def _policy_lines(result: dict[str, Any]) -> dict[str, str]:
         "architecture": result["architecture"],
         **earned(result),
         "speed": f"{result['steps_per_s']:,.0f} steps/s ({time})",
-        "parameters": f"{result['params']:,}, {result['macs']:,} MACs a frame",
+        "parameters": f"{result['params']:,}, {arithmetic(result, ' MACs a frame')}",
         "run": result["run"],
     }

@@ -79,3 +79,37 @@ def test_wrong_networks_and_budgets_are_refused_before_anything_is_done(
     refused(unas_hw("prune", NETWORK, *budget, "--set", "prune.epoch=1"), 2, "did you mean 'prune.epochs'")
     refused(unas_hw("prune", NETWORK, *budget, "--export", "onx"), 2, "onx")
     assert not (folder / "runs").exists() and not (folder / "home").exists()
+
+
+RECURRENT = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 16, 4, stride=4)
+        self.gru, self.fc = nn.GRU(4, 20, num_layers=2, batch_first=True), nn.Linear(20, classes)
+
+    def forward(self, x):
+        x = torch.fft.fft(self.conv(x).flatten(2)).real
+        return self.fc(self.gru(x)[0][:, -1])
+"""
+
+
+def test_a_budget_of_macs_counts_recurrent_layers_and_says_what_it_cannot_count(
+    unas_hw: Run, images: str, folder: Path
+) -> None:
+    (folder / "net.py").write_text(RECURRENT.replace("self.conv(x)", "self.conv(x.relu())"))
+    words = ("prune", "net.py:Net", "--dataset", images, "--device", "sim:phone", "--rounds", "12")
+    refused(unas_hw(*words, "--macs-budget", "50%"), 2, "nothing of Net can be left out", "prune another network")
+    widened = RECURRENT.replace("self.conv = ", "self.wide = nn.Conv2d(channels, 8, 1)\n        self.conv = ")
+    (folder / "net.py").write_text(
+        widened.replace("Conv2d(channels, 16", "Conv2d(8, 16").replace("(x)", "(self.wide(x))", 1)
+    )
+    told = unas_hw(*words, "--macs-budget", "2k", "--json")
+    assert told.exit_code == 3
+    found = read(told)
+    assert found["whole"]["macs"] == 64 * 8 + 4 * 16 * 8 * 16 + 16 * 3 * 20 * ((4 + 20) + (20 + 20)) + 20 * 3
+    assert found["macs_without"] == ["_fft_r2c"]
+    assert "MACs are without _fft_r2c, whose arithmetic is not known" in told.stderr

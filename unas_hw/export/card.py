@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from profilers.files import write_atomic
+from profilers.workload import lacking
 
 MOST_CLASSES = 100
 """That are named; of more, so many."""
@@ -71,7 +72,8 @@ def _what(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Input: `({', '.join(map(str, ('N', *facts['input_shape'][1:])))})`"
     for key, title in (("params", "Parameters"), ("macs", "Multiply-accumulates for one image")):
         if key in facts:
-            yield f"{title}: {facts[key]:,}"
+            without = lacking(facts.get("macs_without", ())) if key == "macs" else ""
+            yield f"{title}: {facts[key]:,}" + (f", {without}" if without else "")
     if "precision" in facts:
         yield f"Precision: {_code(facts['precision'])}"
 

@@ -13,6 +13,7 @@ from unas_hw.errors import DataError, RunError
 from unas_hw.methods.rl_darts.policy import judged
 from unas_hw.ops.impala import Policy
 from unas_hw.progress import Job, Step
+from unas_hw.resources import arithmetic_of
 from unas_hw.tasks import find_task, is_task
 from unas_hw.training import evaluate
 from unas_hw.verify.artifact import Context, open_run
@@ -99,8 +100,8 @@ def _subject(context: Context, data: Dataset, weights: Path) -> dict[str, Any]:
 
 def _size(context: Context, network: nn.Module) -> dict[str, Any]:
     """Learned numbers, and multiply-accumulates of one image."""
-    macs = context.space.workload(context.architecture).cost.macs // context.space.input_shape[0]
-    return {"params": sum(weight.numel() for weight in network.parameters()), "macs": macs}
+    params = sum(weight.numel() for weight in network.parameters())
+    return {"params": params, **arithmetic_of(context.space, context.architecture)}
 
 
 def _network(context: Context, weights: str | None) -> tuple[nn.Module, Path]:

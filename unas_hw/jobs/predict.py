@@ -54,8 +54,8 @@ def predict_network(
 
     Returns:
         ``predicted_ms``, ``low_ms``, ``high_ms``, ``coverage``, ``not_covered``, ``networks_measured`` (what the
-        interval rests on), ``params``, ``macs``, ``space`` (as ``--space`` takes it); the first three are None where
-        there is no table.
+        interval rests on), ``params``, ``macs``, ``macs_without`` (operations that these lack), ``space`` (as
+        ``--space`` takes it); the first three are None where there is no table.
     """
     architecture = str(find_published_architecture(architecture) or architecture)
     found = space
@@ -80,6 +80,7 @@ def predict_network(
         "networks_measured": len(chosen.calibration.residuals) if chosen else 0,
         "params": cost.params,
         "macs": cost.macs,
+        "macs_without": list(cost.not_counted),
     }
 
 

@@ -19,6 +19,7 @@ from profilers.environment import changed
 from profilers.files import write_atomic
 from profilers.timing import TimingRule
 from profilers.units import format_ms
+from profilers.workload import lacking
 from unas_hw.budget import UNBOUND, Budget
 from unas_hw.data import load_dataset, telling
 from unas_hw.distributed import Ranks, join, leave
@@ -27,6 +28,7 @@ from unas_hw.jobs.profile import measured_where_possible, profile, refresh
 from unas_hw.latency_model import LatencyModel
 from unas_hw.methods.registry import find_method
 from unas_hw.progress import Job, Step
+from unas_hw.resources import Macs
 from unas_hw.runs import Run
 from unas_hw.search.limits import constraints_of, said
 from unas_hw.search.method import MethodJob
@@ -93,6 +95,9 @@ def _search(settings: SearchSettings, rule: TimingRule | None, ranks: Ranks) -> 
         "data_notes": list(setting.data.notes),
     }
     constraints = constraints_of(settings.limits, space, table)
+    for each in constraints:
+        if isinstance(each.resource, Macs) and each.resource.not_counted:
+            yield Step("search", 0, 1, f"the budget of MACs is {lacking(each.resource.not_counted)}")
     unmet = next((said(each) for each in constraints if each.resource.range[0] > each.limit), None)
     if model.latency_ms(model.smallest) > budget.in_ms or unmet:
         return {**_infeasible(common, model, unmet), "seconds": time.monotonic() - begin}

@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from latency_tables.errors import MissingEntryError
 from latency_tables.home import ANY, Target, last_table
 from latency_tables.published import open_device
+from profilers.arithmetic import counted
 from profilers.errors import ConversionError, FileError, UnasError
 from profilers.runtimes.onnx_file import write_onnx
 from profilers.timing import TimingRule
@@ -213,11 +213,9 @@ def _arithmetic(subject: Subject) -> str:
     space, seen = subject.space, []
     for each in subject.networks[:2]:
         cost = space.workload(each).cost
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network = space.network(each).eval()
-            network(torch.empty(space.input_shape))
-        counted = counter.get_total_flops() // 2, sum(weight.numel() for weight in network.parameters())
-        for what, whole, parts in zip(("MACs", "parameters"), counted, (cost.macs, cost.params), strict=True):
+        network, macs, _, _ = counted(partial(space.network, each), space.input_shape)
+        wholes = macs, sum(weight.numel() for weight in network.parameters())
+        for what, whole, parts in zip(("MACs", "parameters"), wholes, (cost.macs, cost.params), strict=True):
             if whole != parts:
                 raise SpaceError(
                     f"{each} has {whole:,} {what}, its parts have {parts:,} together",
@@ -225,9 +223,9 @@ def _arithmetic(subject: Subject) -> str:
                 )
         seen.append(cost)
     (least, most) = (seen[0], seen[-1])
-    return (
-        f"{least.macs / 1e6:.4g} to {most.macs / 1e6:.4g} million MACs, {least.params:,} to {most.params:,} parameters"
-    )
+    lacks = f" {most.lacks}" if most.lacks else ""
+    counts = f"{least.macs / 1e6:.4g} to {most.macs / 1e6:.4g} million MACs{lacks}"
+    return f"{counts}, {least.params:,} to {most.params:,} parameters"
 
 
 def _networks(subject: Subject) -> str:

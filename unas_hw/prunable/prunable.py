@@ -18,6 +18,7 @@ from unas_hw.prunable.blocks import Block, residual_blocks
 from unas_hw.prunable.channels import Kept
 from unas_hw.prunable.groups import Group, Grouping, grouped
 from unas_hw.prunable.layers import Layer
+from unas_hw.prunable.others import Other, others_of
 from unas_hw.prunable.propagation import Flow, propagate
 from unas_hw.prunable.resizing import MaskedReader, resized
 from unas_hw.prunable.rows import layers_of, repeats
@@ -41,11 +42,19 @@ class Prunable:
         groups: Of channels, in order.
         blocks: Residual branches that can be left out, in order.
         layers: Convolutions, linear layers and normalisations as they are run, in order.
+        others: What else is computed, in order.
         kept: What stays whole, and why.
         classes: Outputs.
     """
 
-    def __init__(self, network: nn.Module, flow: Flow, grouping: Grouping, blocks: tuple[Block, ...]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        flow: Flow,
+        grouping: Grouping,
+        blocks: tuple[Block, ...],
+        shape: tuple[int, int, int],
+    ) -> None:
         self.network = network
         self.groups: tuple[Group, ...] = grouping.groups
         self.blocks = blocks
@@ -67,6 +76,7 @@ class Prunable:
             start += group.size
         self._first_block = start
         self.layers: tuple[Layer, ...] = layers_of(flow, self.groups, units, blocks)
+        self.others: tuple[Other, ...] = others_of(flow, blocks, shape)
         self._masked: WeakKeyDictionary[nn.Module, fx.GraphModule] = WeakKeyDictionary()
 
     @property
@@ -222,7 +232,7 @@ def prunable(network: nn.Module, shape: tuple[int, int, int]) -> Prunable:
     while True:
         grouping = grouped(flow)
         grouping = replace(grouping, kept=(*grouping.kept, *kept))
-        found = Prunable(network, flow, grouping, blocks)
+        found = Prunable(network, flow, grouping, blocks, shape)
         wrong = _wrong(found, shape)
         if not wrong:
             break

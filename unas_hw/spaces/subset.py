@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from profilers.workload import Workload
+from profilers.precision import PRECISIONS
+from profilers.workload import NOTHING, Cost, Workload
 from unas_hw.errors import SpaceError
 from unas_hw.extremes import spread
 from unas_hw.prunable.layers import Layer
@@ -102,6 +103,18 @@ class SubsetSpace(SearchSpace):
         widths = self.widths(architecture)
         there = (layer for layer in self.prunable.layers if all(widths[block] for block in layer.blocks))
         return tuple(self._row(layer, widths) for layer in there)
+
+    def beside(self, architecture: Architecture) -> Cost:
+        """All that is no layer: recurrent layers, attention, products in the user's own code."""
+        widths, batch = self.widths(architecture), self.input_shape[0]
+        size = PRECISIONS[self.precision][1]
+        found = NOTHING
+        for each in self.prunable.others:
+            if all(widths[block] for block in each.blocks):
+                moved_bytes = (each.moved * batch + each.params) * size
+                macs = round(each.macs * batch)
+                found += Cost(macs=macs, params=each.params, moved_bytes=moved_bytes, not_counted=each.not_counted)
+        return found
 
     def _row(self, layer: Layer, widths: Mapping[str, int]) -> Workload:
         n_in, n_out = layer.widths(widths)

@@ -9,6 +9,7 @@ from typing import Any
 from unas_hw.data import Dataset
 from unas_hw.network import save_network
 from unas_hw.progress import Job, Step
+from unas_hw.resources import arithmetic_of
 from unas_hw.runs import Run
 from unas_hw.space import Architecture, SearchSpace
 from unas_hw.training.evaluation import evaluate
@@ -59,7 +60,7 @@ def retrained(
         "test_loss": tested.loss,
         "epochs": recipe.epochs,
         "params": sum(weight.numel() for weight in network.parameters()),
-        "macs": space.workload(architecture).cost.macs // space.input_shape[0],
+        **arithmetic_of(space, architecture),
         "seconds": time.monotonic() - begin,
         "recipe": asdict(recipe),
         "hardware": asdict(hardware),

@@ -7,6 +7,7 @@ from typing import Any
 
 from profilers.agent.engines import version
 from unas_hw.export.card import write_card
+from unas_hw.resources import arithmetic_of
 from unas_hw.verify.subject import Subject
 
 CARD = "model.md"
@@ -31,7 +32,7 @@ def write_model_card(subject: Subject, report: dict[str, Any]) -> None:
             "input_shape": manifest.input_shape,
             "preprocessing": {"mean": data.mean.flatten().tolist(), "std": data.std.flatten().tolist(), "scale": 255},
             "params": weights,
-            "macs": context.space.workload(context.architecture).cost.macs // context.space.input_shape[0],
+            **arithmetic_of(context.space, context.architecture),
             "test_accuracy": report["test_accuracy"],
             "test_interval": trained.get("test_interval"),
             "device": report["device"],

@@ -13,10 +13,11 @@ from profilers.timing import TimingRule
 from unas_hw.data import Dataset, load_dataset, telling
 from unas_hw.methods.pruning.config import PruneSettings
 from unas_hw.methods.pruning.limits import Whole, multiple_of, read_budgets
+from unas_hw.methods.pruning.masks import everything
 from unas_hw.methods.pruning.result import config_of, infeasible, run_path, write_architecture, write_result
 from unas_hw.methods.pruning.search import PruneSearch
 from unas_hw.methods.pruning.selection import Found, select
-from unas_hw.methods.pruning.table import table_for
+from unas_hw.methods.pruning.table import architecture_of, table_for
 from unas_hw.network import recalibrate, save_network
 from unas_hw.progress import Job, Step
 from unas_hw.runs import Run
@@ -55,6 +56,8 @@ def prune(settings: PruneSettings, rule: TimingRule | None = None) -> Job[dict[s
     assert isinstance(space, SubsetSpace)  # what the prefix says
     for each in space.prunable.kept:
         yield Step("trace", 0, 1, f"{each.layer} keeps its width: {each.reason}")
+    if lacks := space.workload(architecture_of(space, everything(space.prunable))).cost.lacks:
+        yield Step("trace", 0, 1, f"MACs are {lacks}")
     multiple = multiple_of(settings)
     table = yield from table_for(space, settings.target, settings.table, rule, multiple, rows=asked is not None)
     whole = Whole(settings, space, table, asked)

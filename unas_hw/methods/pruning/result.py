@@ -51,6 +51,7 @@ def common(settings: PruneSettings, whole: Whole) -> dict[str, Any]:
         "budget": settings.budget,
         "budget_ms": whole.budget.in_ms,
         "whole": {**whole.needs, "ms": whole.ms},
+        "macs_without": list(whole.space.workload(whole.architecture).cost.not_counted),
         "not_pruned": {each.layer: each.reason for each in whole.prunable.kept},
     }
 

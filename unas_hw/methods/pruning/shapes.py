@@ -13,6 +13,7 @@ from latency_tables.calibration import Calibration
 from latency_tables.interpolation import Part, Surface
 from unas_hw.methods.pruning.masks import Widths
 from unas_hw.prunable.layers import Layer
+from unas_hw.prunable.others import Other
 from unas_hw.prunable.prunable import Prunable
 
 
@@ -29,7 +30,7 @@ class Complexity(Protocol):
         ...
 
 
-def gate_of(layer: Layer, widths: Widths) -> Tensor | float:
+def gate_of(layer: Layer | Other, widths: Widths) -> Tensor | float:
     """Whether the layer is run: the product of the gates of its blocks."""
     gate: Tensor | float = 1.0
     for name in layer.blocks:
@@ -61,6 +62,8 @@ class Arithmetic:
             n_in, n_out = _soft(layer, widths)
             needed = layer.macs(n_in, n_out) if self.name == "macs" else layer.params(n_in, n_out)
             found = found + gate_of(layer, widths) * needed
+        for other in self.prunable.others:
+            found = found + gate_of(other, widths) * (other.macs if self.name == "macs" else other.params)
         return found
 
 

@@ -18,6 +18,7 @@ from unas_hw.network import save_network
 from unas_hw.ops.impala import Policy
 from unas_hw.optimizer_state import under
 from unas_hw.progress import Job, Step
+from unas_hw.resources import arithmetic_of
 from unas_hw.runs import Run
 from unas_hw.tasks import Task, find_task
 from unas_hw.training import Hardware
@@ -93,7 +94,7 @@ def train_policy(
         "steps_per_s": lines[-1]["steps"] / sum(spent.values()),
         **{f"{what}_share": seconds / sum(spent.values()) for what, seconds in spent.items()},
         "params": sum(weight.numel() for weight in policy.parameters()),
-        "macs": context.space.workload(context.architecture).cost.macs // context.space.input_shape[0],
+        **arithmetic_of(context.space, context.architecture),
         "seconds": time.monotonic() - begin,
         "ppo": asdict(config),
         "hardware": asdict(hardware),
