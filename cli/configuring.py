@@ -26,25 +26,38 @@ def configurable(
 
     def read(context: click.Context, parameter: click.Parameter, value: Any) -> None:
         told = context.meta.setdefault(_TOLD, {"config": {}, "set": {}})
-        if parameter.name == "config" and value is not None:
-            told["config"] = _flat(_read(value), value)
-        elif parameter.name == "set" and value:
-            told["set"] = dict(_assignment(text) for text in value)
-        merged = _merged(context)
-        if not merged:
+        if value is None or value == ():
             return
+        from profilers.files import read_text
+        from unas_hw.configuration import read_assignments, read_settings
         from unas_hw.settings import refuse_unknown
 
-        names = {
-            option.lstrip("-").replace("-", "_"): each.name
+        if parameter.name == "config":
+            name, found = value, read_settings(read_text(Path(value)), value)
+        else:
+            name, found = "--set", read_assignments(value)
+        told[str(parameter.name)] = found
+        options = {
+            option.lstrip("-").replace("-", "_"): each
             for each in context.command.params
             if isinstance(each, click.Option) and each.expose_value and not each.is_eager
             for option in each.opts
         }
         inner = [f"{key}.{each.name}" for key, config in sections().items() for each in fields(config)]
-        for key in merged:
-            refuse_unknown(key, [*names, *inner, *also])
-        context.default_map = {names[key]: each for key, each in merged.items() if key in names and each is not None}
+        same = _options_of(sections()) | {key: key.rpartition(".")[2] for key in also}
+        for key, each in found.items():
+            refuse_unknown(key, [*options, *inner, *also])
+            if key in options and each is not None:
+                found[key] = _checked(context, options[key], each, f"{name}: {key.replace('_', '-')}")
+            elif (option := same.get(key, "")) in options and found.get(option) not in (None, str(each)):
+                raise _error(f"{name} says {found[option]} as {option} and {each} as {key}", "leave one of them out")
+        for key in same.keys() & told["set"].keys():  # which counts more than the file, under either of its names
+            told["config"].pop(same[key], None)
+        context.default_map = {
+            str(options[key].name): each
+            for key, each in _merged(context).items()
+            if key in options and each is not None
+        }
 
     def decorate(command: Command) -> Command:
         options = (
@@ -64,9 +77,32 @@ def configurable(
     return decorate
 
 
+def _options_of(sections: Mapping[str, type]) -> dict[str, str]:
+    """Of hyper-parameters that have an option too its name, by ``section.name``."""
+    from unas_hw.search.settings import options_of
+
+    names = {key: [*options_of(config).values()] for key, config in sections.items()}
+    if "training" in sections:  # a recipe, all of which options change
+        names["training"] = [each.name for each in fields(sections["training"])]
+    return {f"{key}.{name}": name for key, each in names.items() for name in each}
+
+
+def _checked(context: click.Context, option: click.Option, value: Any, name: str) -> Any:
+    """The text of an option, or those of one that may be repeated; click would cut 2.7 to 2, and fail at a list."""
+    texts = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and not option.multiple:
+        raise _error(f"{name} is a list", "give it one value")
+    for text in texts:
+        try:
+            option.type.convert(text, option, context)
+        except click.BadParameter as error:
+            raise _error(f"{name}: {error.message.rstrip('.')}", f"write what {option.opts[0]} takes") from error
+    return texts if option.multiple else value
+
+
 def _merged(context: click.Context) -> dict[str, Any]:
     """What ``--set`` says, and where it says nothing the file."""
-    told = context.meta.get(_TOLD, {"config": {}, "set": {}})
+    told: dict[str, dict[str, Any]] = context.meta.get(_TOLD, {"config": {}, "set": {}})
     return {**told["config"], **told["set"]}
 
 
@@ -86,42 +122,6 @@ def section_of(context: click.Context, section: str, hyper_parameters: type) -> 
 
     told = told_sections(context).get(section, {})
     return {name: typed(hyper_parameters, name, value, f"{section}.{name}") for name, value in told.items()}
-
-
-def _read(name: str) -> Any:
-    import yaml
-
-    from profilers.files import read_text
-
-    try:
-        return yaml.safe_load(read_text(Path(name)))
-    except yaml.YAMLError as error:
-        raise _error(f"{name} is not YAML: {error}", "write lines such as latency-budget: 80ms") from error
-
-
-def _flat(content: Any, name: str) -> dict[str, Any]:
-    """``{"unas": {"tau": 1}}`` as ``{"unas.tau": 1}``; options as Python writes them."""
-    if not isinstance(content, Mapping):
-        raise _error(f"{name} holds no settings", "write lines such as latency-budget: 80ms")
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": each for inner, each in value.items()}
-        else:
-            flat[str(key).replace("-", "_")] = value
-    return flat
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise _error(f"--set {text} has no value", f"write --set {text}=VALUE")
-    try:
-        return key if "." in key else key.replace("-", "_"), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise _error(f"--set {text}: {value!r} is not YAML: {error}", f"quote it: --set '{key}=\"...\"'") from error
 
 
 def _error(what: str, mend: str) -> Exception:

@@ -9,7 +9,7 @@ import os
 import shlex
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -119,6 +119,15 @@ def read_text(path: Path) -> str:
     """The file's text; raises ``FileError``."""
     with explained(path):
         return path.read_text(encoding="utf-8", errors="replace")
+
+
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for ``object_pairs_hook``; raises ``ValueError`` where it has a name twice."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return content
 
 
 def as_plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from profilers.files import once
 from unas_hw.errors import ArchitectureError
 
 ALIASES = {"id": ("identity", "skip")}
@@ -81,11 +82,15 @@ def _read_json(text: str) -> tuple[str, list[str]]:
     source = "the architecture" if text.lstrip().startswith("{") else text
     mend = 'give a file that search wrote, or {"space": NAME, "choices": [NAME, ...]}'
     try:
-        content: Any = json.loads(text if source != text else Path(text).read_text(encoding="utf-8"))
+        content: Any = json.loads(
+            text if source != text else Path(text).read_text(encoding="utf-8"), object_pairs_hook=once
+        )
     except FileNotFoundError:
         raise ArchitectureError(f"there is no file {text}", mend=mend) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArchitectureError(f"{source} is not JSON: {error}", mend=mend) from error
+    except ValueError as error:
+        raise ArchitectureError(f"{source}: {error}", mend="leave one of them out") from error
     if isinstance(content, dict) and isinstance(content.get("architecture"), str):  # what `search --json` prints
         space, _, body = content["architecture"].rpartition(":")
         content = {"space": space, "choices": body.split(",")}

@@ -6,7 +6,9 @@ Nothing here imports PyTorch: the help of a command is made of these fields.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -126,21 +128,42 @@ def typed(config: type, name: str, value: Any, key: str) -> Any:
     wanted = choices[0] if type(None) in choices else hint
     if known is not None and known.read is not None and isinstance(value, str):
         value = imported(known.read)(value)
-        value = round(value) if wanted is int else value
+        value = whole(value, key) if wanted is int else value
     if get_origin(wanted) is Literal:
         if value not in get_args(wanted):
             raise ConfigurationError(
                 f"{key} is {value!r}", mend=f"choose one of {', '.join(map(str, get_args(wanted)))}"
             )
         return value
-    if wanted is float and value is not None and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise ConfigurationError(f"{key} is {value!r}, not a number", mend=f"write {key}: 0.1") from None
+    if wanted is float and not _is_bool(value):
+        with suppress(TypeError, ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+        raise ConfigurationError(f"{key} is {value!r}, not a number", mend=f"write {key}: 0.1")
+    if wanted is int and not _is_bool(value):
+        with suppress(TypeError):
+            return operator.index(value)  # NumPy's integers too
     if isinstance(wanted, type) and type(value) is not wanted:
         raise ConfigurationError(f"{key} is {value!r}, not of type {wanted.__name__}", mend=f"give {key} another value")
     return value
+
+
+def whole(value: float, key: str) -> int:
+    """The whole number that is meant, such as 1100 by ``1.1k``; raises ``ConfigurationError``."""
+    if not math.isclose(value, round(value), rel_tol=1e-12):
+        raise ConfigurationError(f"{key} is {value:g}, not a whole number", mend=f"write {key}: {math.ceil(value)}")
+    return round(value)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or type(value).__name__.startswith("bool")  # NumPy's too, which is a number to float
+
+
+def typed_number(config: type, name: str, value: Any) -> Any:
+    """The value; of a field that is a number or a truth value as ``typed`` has it."""
+    hint = _hints(config)[name]
+    plain = {int, float, bool} & {hint, *get_args(hint)}
+    return typed(config, name, value, name) if plain and value is not None else value
 
 
 def typed_option(config: type, name: str, value: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from profilers.errors import DeviceNameError, FileError, UnknownNameError
-from profilers.files import read_text, write_atomic
+from profilers.files import once, read_text, write_atomic
 from profilers.home import home
 
 TOOL_FIELDS = {"litert": "litert_benchmark", "ncnn": "ncnn_benchmark", "onnxruntime": "onnxruntime_benchmark"}
@@ -87,7 +87,7 @@ def read_book() -> dict[str, Booked]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), object_pairs_hook=once)
         if not isinstance(content, dict) or not isinstance(content.get("devices"), dict):
             raise ValueError("it has no object 'devices'")
         return {name: Booked.from_record(name, record) for name, record in content["devices"].items()}

@@ -117,6 +117,8 @@ def find_simulated(name: str) -> SimulatedDevice:
     for option, text in parse_qsl(options, keep_blank_values=True):
         if option not in RANGES:
             raise UnknownNameError(f"a simulated device has no {option!r}", mend=did_you_mean(option, RANGES))
+        if option in changes:
+            raise UnknownNameError(f"{option} is given twice in {name}", mend="leave one of them out")
         try:
             number = changes[option] = int(text) if option in ("drop_after", "seed") else float(text)
         except ValueError:

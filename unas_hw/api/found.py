@@ -29,6 +29,7 @@ from unas_hw.methods.rl_darts.config import PpoConfig, ppo_for
 from unas_hw.network import load_network
 from unas_hw.runs import Run
 from unas_hw.search.run_folder import CANDIDATES, RESULT
+from unas_hw.settings import whole
 from unas_hw.space import Architecture
 from unas_hw.tasks import find_task
 from unas_hw.training import Hardware, Recipe, find_recipe
@@ -220,7 +221,7 @@ def train(
     told = {name: value for name, value in settings.items() if value is not None}
     played = dict(told.pop("ppo", {}))
     if "steps" in told:
-        played["steps"] = round(parse_count(str(told.pop("steps"))))
+        played["steps"] = whole(parse_count(str(told.pop("steps"))), "steps")
     other, hardware, changes = shared_out(told, Elsewhere, Hardware, Recipe)
     ways, changed = Hardware.choose(**hardware), find_recipe(recipe, **changes)
     if run is not None and "architecture" in other:

@@ -10,6 +10,7 @@ from profilers.timing import timing_rule
 from unas_hw.api.found import Found
 from unas_hw.api.running import Callback, follow
 from unas_hw.api.tables import Table
+from unas_hw.api.told import refuse_fractions
 from unas_hw.budget import Budget
 from unas_hw.jobs.search import search as searched
 from unas_hw.methods.pruning.config import prune_settings_of
@@ -65,6 +66,7 @@ def search(
         ConfigurationError: If there is no such setting; the nearest is named.
         UnasError: If what was asked for cannot be read or cannot be done.
     """
+    refuse_fractions(rounds=rounds)
     if isinstance(table, Table):
         space = space or (None if table.latencies.is_published else table.space.origin)
     if isinstance(budget, Budget):
@@ -117,6 +119,7 @@ def prune(
         BudgetError: If there is no budget, or one cannot be read.
         PruningError: If the network cannot be pruned.
     """
+    refuse_fractions(rounds=rounds)
     if isinstance(budget, Budget):
         settings.setdefault("confidence", budget.confidence)
     told = prune_settings_of(

@@ -21,7 +21,7 @@ from profilers.timing import TimingRule, timing_rule
 from profilers.units import parse_ms
 from unas_hw.api.results import Predicted, axes, html_of
 from unas_hw.api.running import Callback, follow
-from unas_hw.api.told import shared_out
+from unas_hw.api.told import refuse_fractions, shared_out
 from unas_hw.jobs.adapt import quick_profile
 from unas_hw.jobs.predict import predict_network
 from unas_hw.jobs.profile import NETWORKS, space_for
@@ -192,6 +192,7 @@ def profile(
     Raises:
         UnasError: If there is no such space, device or runtime, or the device is lost; what was measured is kept.
     """
+    refuse_fractions(threads=threads, batch=batch, image_size=image_size, networks=networks, rounds=rounds)
     rule, time_budget_ms = timing_rule(rounds), parse_ms(time_budget) if time_budget else None
     found = space if isinstance(space, SearchSpace) else space_for(
         space, dataset=dataset, image_size=image_size, batch=batch, precision=parse_precision(precision or "fp32")
@@ -247,6 +248,7 @@ def predict(
     Raises:
         ArchitectureError: If it cannot be read, or is of another space.
     """
+    refuse_fractions(batch=batch, image_size=image_size)
     (target,) = shared_out(settings, Target)
     job = predict_network(
         str(architecture),

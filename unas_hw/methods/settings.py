@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
+from numbers import Integral
 from typing import Any
 
 from profilers.units import parse_bytes
@@ -73,7 +74,7 @@ def owners() -> dict[str, str]:
 def _common(name: str, value: Any) -> Any:
     if name in ("config", "ending", "told"):
         raise ConfigurationError(f"{name} is made of the other settings", mend=f"leave out {name}")
-    if name == "finals" and type(value) is int:  # a number of networks, in a file or in Python
+    if name == "finals" and isinstance(value, Integral) and not isinstance(value, bool):  # networks, in Python
         value = str(value)
     return typed_option(SearchSettings, name, value)
 

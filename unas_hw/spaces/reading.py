@@ -11,6 +11,7 @@ import yaml
 
 from profilers.errors import did_you_mean
 from profilers.files import read_text
+from unas_hw.configuration import Loader, RefusedError
 from unas_hw.errors import SpaceError
 from unas_hw.spaces.options import Option
 
@@ -91,13 +92,15 @@ def read_yaml(path: Path) -> Entry:
     """
     text = read_text(path)
     try:
-        loader = yaml.SafeLoader(text)
+        loader = Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise SpaceError(f"{path} is empty", mend=MEND)
         return _entry(loader, node, path.name, "")
     except SpaceError:
         raise
+    except RefusedError as error:
+        raise SpaceError(f"{path.name}, line {error.line}: {error.what}", mend=error.mend) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

@@ -28,8 +28,13 @@ def find(text: str) -> Task:
     except ImportError as error:
         raise MissingDependencyError("gym: is the library gymnasium", mend="pip install 'unas-hw[rl]'") from error
     name, _, options = text.partition("?")
-    keywords = {key: yaml.safe_load(value) for key, value in parse_qsl(options)}
-    stack = int(keywords.pop("stack", 1))
+    pairs = parse_qsl(options)
+    keywords = {key: yaml.safe_load(value) for key, value in pairs}
+    if len(keywords) < len(pairs):
+        raise TaskError(f"an option is given twice in gym:{text}", mend="leave one of them out")
+    stack = keywords.pop("stack", 1)
+    if type(stack) is not int or stack < 1:
+        raise TaskError(f"gym:{text} has stack={stack}, not a number of frames", mend="write stack=4")
 
     def one() -> Any:
         made: Any = gymnasium.make(name, **keywords)
