@@ -41,6 +41,7 @@ def command(
 
     Parameters and MACs stand beside: a score that ranks no better than these is worth nothing.
     """
+    from profilers.workload import lacking
     from unas_hw.jobs.score import SCORES, score_networks
 
     job = score_networks(
@@ -56,6 +57,10 @@ def command(
     result = follow(job)
     found: list[dict[str, Any]] = result["networks"]
     lines = [f"{result['space']}, initial weights; batch: {result['batch']}", ""]
+    if without := lacking(result["macs_without"]):
+        lines += [f"MACs are {without}", ""]
+    if result["accuracies"]:
+        lines += [result["accuracies"], ""]
     if result["correlations"]:
         lines += _correlation_lines(result["correlations"])
     else:

@@ -116,3 +116,62 @@ def test_a_genotype_with_other_operations_names_the_space_that_has_them(unas_hw:
     edges = [(op, source) for _ in range(4) for op, source in (("dil_conv_5x5", 0), ("sep_conv_3x3", 1))]
     text = f"Genotype(normal={edges}, normal_concat=range(2, 6), reduce={edges}, reduce_concat=range(2, 6))"
     refused(unas_hw("score", text, "--space", "darts?width=2&layers=3"), 2, "add --space 'darts?width=2&layers=3&ops=")
+
+
+def seeds(name: str, rows: list[str], head: str = "arch,seed,accuracy") -> str:
+    Path(name).write_text("\n".join([head, *rows]) + "\n")
+    return name
+
+
+def test_of_several_seeds_the_mean_counts_and_the_spread_is_told(unas_hw: Run) -> None:
+    rows = [
+        f'"{LARGE}",0,90',
+        f'"{SMALL}",0,60',
+        f'"{LARGE}",1,92',
+        f'"{LARGE.replace(",", "/")}",2,97',
+        f'"{SMALL}",1,64',
+    ]
+    words = ("score", *SPACE, "--accuracies", seeds("seeds.csv", rows))
+    result = read(unas_hw(*words, "--json"))
+    assert [row["accuracy"] for row in result["networks"]] == [93, 62], "one row a network, however it is written"
+    spread = ((3**2 + 1**2 + 4**2 + 2**2 + 2**2) / 3) ** 0.5  # five rows, two means
+    assert result["accuracies"] == (
+        f"2 of 2 networks have several of the 5 rows: their means count, their standard deviation is {spread:.3g}"
+    )
+    told = unas_hw(*words)
+    assert result["accuracies"] in told.stdout and f"seeds.csv: {result['accuracies']}" in told.stderr
+    single = read(unas_hw("score", *SPACE, "--accuracies", accuracies("known.csv", 2), "--json"))
+    assert single["accuracies"] is None
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "words"),
+    [
+        ("arch,dataset,accuracy", ["L,cifar10,90", "S,cifar10,60", "L,cifar100,70"], "dataset cifar10 and cifar100"),
+        ("arch,epochs,accuracy", ["L,12,90", "S,12,60", "L,200,93", "S,200,70"], "epochs 12 and 200"),
+        ("arch,accuracy", ["L,0.93", "S,62.5", "L,91.5", "S,0.61"], "accuracies up to 1, such as 0.77"),
+        ("arch,accuracy,accuracy", ["L,90,91"], "has 2 columns called 'accuracy'"),
+        ("arch,accuracy", ["L,90,91"], "rows of more cells than its first line"),
+        ("arch,accuracy", ["L,90", "L,"], "no number for every architecture"),
+        ("arch,accuracy", ["L,inf"], "no number for every architecture"),
+        ("arch,accuracy", ["L,93%"], "does not say which are the accuracies"),
+        ("arch;accuracy", ["L;93,5"], "part columns by commas"),
+    ],
+)
+def test_rows_that_are_no_seeds_of_one_network_are_refused(
+    unas_hw: Run, head: str, rows: list[str], words: str
+) -> None:
+    lines = [row.replace("L", f'"{LARGE}"', 1).replace("S", f'"{SMALL}"', 1) for row in rows]
+    refused(unas_hw("score", *SPACE, "--accuracies", seeds("rows.csv", lines, head)), 1, words)
+
+
+def test_a_network_that_the_space_does_not_have_is_refused(unas_hw: Run) -> None:
+    name = seeds("rows.csv", [f'"{LARGE}",0,90', f'"{LARGE.replace("k5e6", "k9e6", 1)}",0,91'])
+    refused(unas_hw("score", *SPACE, "--accuracies", name), 2, "no choice 'k9e6'")
+
+
+def test_percent_near_chance_and_rows_with_other_results_are_taken_as_they_are(unas_hw: Run) -> None:
+    rows = [f'"{LARGE}",0,1,47.5,0.2', f'"{SMALL}",1,1,0.83,0.9', f'"{SMALL}",2,1,0.85,0.7']
+    name = seeds("rows.csv", rows, "arch,number,epochs,accuracy,loss")
+    found = read(unas_hw("score", *SPACE, "--accuracies", name, "--json"))["networks"]
+    assert [row["accuracy"] for row in found] == [47.5, pytest.approx(0.84)]

@@ -163,14 +163,16 @@ def test_children_can_be_priced_from_a_table_and_keep_a_budget(settings: SearchS
     Path("tiny.yaml").write_text(SPACE)
     networks = ["".join(each) for each in product("abc", repeat=3)]
     worth = {name: 50 + 10 * name.count("c") + name.count("b") for name in networks}
-    lines = [f'"tiny:{",".join(name)}",{worth[name]},0' for name in networks]
+    lines = [f'"tiny:{",".join(name)}",{worth[name] + off},0' for off in (-2, 2) for name in networks]
     Path("known.csv").write_text("\n".join(["architecture,valid,other", *lines]))
     config = replace(TINY, children=27, batch=4, accuracies="known.csv:valid", reward="constraint")
     asked = replace(settings, space="tiny.yaml", table=None, device="sim:phone", budget="60%", config=config)
     notes = [step.note for step in search(asked, rule) if step.note]
+    assert any("27 of 27 networks have several of the 54 rows: their means count" in note for note in notes)
     run = Run.find(None)
     result = run.read_json("result.json")
     children = {line["architecture"]: line for line in run.lines("children.jsonl")}
+    assert {each["accuracy"] for each in children.values()} == {value / 100 for value in worth.values()}
     assert len(children) == 27 and result["cost"] == "latency" and result["valid_accuracy"] is None
     within = [line for line in children.values() if line["latency_ms"] <= 0.95 * result["budget_ms"]]
     assert 0 < len(within) < 27

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from profilers.workload import NOTHING
 from unas_hw.data import load_dataset, telling
 from unas_hw.errors import ArchitectureError
 from unas_hw.jobs.predict import said
 from unas_hw.jobs.profile import space_for
 from unas_hw.progress import Job, Step
-from unas_hw.search.accuracies import read_accuracies
+from unas_hw.search.accuracies import averaged, read_accuracies
 from unas_hw.space import Architecture, SearchSpace
 from unas_hw.spaces.published import find_published_architecture
 from unas_hw.zero_cost.flow import free_flow, fresh_supernet
@@ -41,7 +42,8 @@ def score_networks(
         architectures: As ``predict`` takes them; by default random ones, or those of ``accuracies``.
         space: By default the one that the first architecture names.
         networks: How many are drawn at random: of the space, or of the file's; all of the file's by default.
-        accuracies: CSV or Parquet with a column ``arch`` or ``architecture`` and one of accuracies.
+        accuracies: CSV or Parquet with a column ``arch`` or ``architecture`` and one of accuracies; of several rows of
+            a network the mean counts.
         column: Of the accuracies; ``accuracy`` by default, or the only one there is.
         dataset: Whose first training images the batch has; random numbers and labels by default.
         image_size: Pixels, instead of those that the space is made for.
@@ -49,39 +51,52 @@ def score_networks(
 
     Returns:
         ``space``, ``input_shape``, ``batch`` (what the batch was), ``alpha``, ``networks`` (a score each, by name, in
-        ``SCORES``; and ``accuracy``), ``correlations`` (by score, ``all`` and ``best``; None without accuracies).
+        ``SCORES``; and ``accuracy``), ``macs_without`` (operations that MACs lack), ``correlations`` (by score, ``all``
+        and ``best``; None without accuracies), ``accuracies`` (where networks have several: of how many the mean
+        counts, and how far they spread).
     """
     rng = random.Random(seed)
-    known = None if accuracies is None else read_accuracies(accuracies, column)
-    if known is not None and architectures:
+    rows = None if accuracies is None else read_accuracies(accuracies, column)
+    if rows is not None and architectures:
         raise ArchitectureError(
             f"the networks are those of {accuracies}", mend="leave out the architectures, or --accuracies"
         )
-    texts = [str(find_published_architecture(text) or text) for text in (architectures if known is None else known)]
-    if known is not None and networks is not None and networks < len(texts):
-        texts = rng.sample(texts, networks)
-    name = space or (said(texts[0]).get("space") if texts else None)
+    given = dict.fromkeys(architectures if rows is None else [text for text, _ in rows])
+    texts = {text: str(find_published_architecture(text) or text) for text in given}
+    name = space or (said(next(iter(texts.values()))).get("space") if texts else None)
     found = space_for(name, dataset=dataset, image_size=image_size)
-    parsed = [_parsed(found, text) for text in texts] or _drawn(found, networks or NETWORKS, rng)
+    networks_of = {text: _parsed(found, meant) for text, meant in texts.items()}
+    known = None if rows is None else averaged((networks_of[text], accuracy) for text, accuracy in rows)
+    parsed = [*known.mean] if known else [networks_of[text] for text in architectures]
+    parsed = parsed or _drawn(found, networks or NETWORKS, rng)
+    if known is not None and networks is not None and networks < len(parsed):
+        parsed = rng.sample(parsed, networks)
+    if known is not None and known.several:
+        yield Step("accuracies", 1, 1, f"{accuracies}: {known.words}")
     yield Step("freeflow", 0, 1)
     flow = free_flow(found, fresh_supernet(found, seed))
     yield Step("freeflow", 1, 1)
     shares = flow.scores(found, np.array([found.indices(each) for each in parsed])).tolist()
     batch = yield from _batch(found, dataset, image_size, seed)
-    rows: list[dict[str, Any]] = []
+    scored: list[dict[str, Any]] = []
     for number, (architecture, share) in enumerate(zip(parsed, shares, strict=True)):
         yield Step("score", number, len(parsed))
-        rows.append({"architecture": str(architecture), "freeflow": share, **_scores(found, architecture, batch, seed)})
+        scored.append(
+            {"architecture": str(architecture), "freeflow": share, **_scores(found, architecture, batch, seed)}
+        )
         if known is not None:
-            rows[-1]["accuracy"] = known[texts[number]]
+            scored[-1]["accuracy"] = known.mean[architecture]
     yield Step("score", len(parsed), len(parsed))
+    costs = (found.workload(each).cost for each in parsed)
     return {
         "space": found.origin,
         "input_shape": list(found.input_shape),
         "batch": f"{len(batch.x)} " + (f"images of {dataset}" if dataset else "random images with random labels"),
         "alpha": flow.alpha,
-        "networks": rows,
-        "correlations": None if known is None else _correlations(rows),
+        "networks": scored,
+        "macs_without": list(sum(costs, NOTHING).not_counted),
+        "correlations": None if known is None else _correlations(scored),
+        "accuracies": None if known is None else known.words or None,
     }
 
 

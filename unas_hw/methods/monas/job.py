@@ -21,7 +21,8 @@ from unas_hw.methods.monas.rewards import Child
 from unas_hw.methods.monas.search import Batch, MonasSearch
 from unas_hw.progress import Job, Step
 from unas_hw.resources import Macs
-from unas_hw.search.accuracies import read_accuracies
+from unas_hw.search.accuracies import Accuracies as Known
+from unas_hw.search.accuracies import averaged, read_accuracies
 from unas_hw.search.front import csv_of, hypervolume, svg_of
 from unas_hw.search.prepared import Prepared, measured_best, meter_of
 from unas_hw.search.result import finish
@@ -201,9 +202,8 @@ def _told(prepared: Prepared, path: Path) -> dict[str, Any]:
 
 
 def _table(prepared: Prepared, told: str) -> Callable[[Path], float]:
-    """Accuracies of a file, percent or shares."""
-    space = prepared.space
-    known = {space.running(space.indices(space.parse(text))): accuracy for text, accuracy in _read(told).items()}
+    """Accuracies of a file, percent or shares; of several rows of a network the mean."""
+    space, known = prepared.space, _known(prepared, told).mean
     unit = 100.0 if max(known.values()) > 1 else 1.0
 
     def accuracy(path: Path) -> float:
@@ -218,7 +218,13 @@ def _table(prepared: Prepared, told: str) -> Callable[[Path], float]:
     return accuracy
 
 
-def _read(told: str) -> dict[str, float]:
+def _known(prepared: Prepared, told: str) -> Known[Path]:
+    """By what is run: rows of networks that turn out to be the same are rows of one."""
+    space = prepared.space
+    return averaged((space.running(space.indices(space.parse(text))), accuracy) for text, accuracy in _read(told))
+
+
+def _read(told: str) -> list[tuple[str, float]]:
     """Of ``FILE`` or ``FILE:COLUMN``."""
     name, colon, column = told.rpartition(":")
     return read_accuracies(name if colon else told, column if colon else None)
@@ -244,7 +250,8 @@ def _note(search: MonasSearch, batch: Batch) -> str:
 def _how(prepared: Prepared) -> str:
     config, settings = prepared.config(MonasConfig), prepared.settings
     if config.accuracies is not None:
-        return f"priced from {config.accuracies}"
+        words = _known(prepared, config.accuracies).words
+        return f"priced from {config.accuracies}" + (f" ({words})" if words else "")
     return f"trained for {config.child_epochs} epochs each, in {place_of(settings.workers, settings.ray)}"
 
 
