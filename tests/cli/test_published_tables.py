@@ -135,3 +135,33 @@ def test_an_import_never_replaces_what_was_measured(unas_hw: Run, folder: Path) 
     (folder / "pixel.yaml").write_text(PROXYLESSNAS.text)
     refused(unas_hw("tables", "import", "pixel.yaml", "--output", "mine.jsonl"), 1, "was measured", "--output")
     assert (folder / "mine.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("head", "words", "exit_code", "told"),
+    [
+        ("op,images/s", ("ms=images/s",), 2, "lut.csv: 'images/s' is no column of times"),
+        (
+            "op,latency_ms",
+            ("ms=latency_ms", "--unit", "us"),
+            2,
+            "its latencies are in ms, as the csv file says, not in us",
+        ),
+        ("op,latency", ("ms=latency", "--unit", "parsec"), 2, "'parsec' is no unit of latencies"),
+        ("op;latency_ms", ("ms=latency_ms",), 1, "has a comma"),
+    ],
+)
+def test_columns_that_are_no_latencies_are_one_line_and_an_exit_code(
+    unas_hw: Run, folder: Path, head: str, words: tuple[str, ...], exit_code: int, told: str
+) -> None:
+    (folder / "lut.csv").write_text(f"{head}\na{head[2]}{'1,5' if head[2] == ';' else '1500'}\n")
+    columns = ("--column", "key=op", "--column", *words)
+    refused(unas_hw("tables", "import", "lut.csv", "--output", "out", *columns), exit_code, told)
+
+
+def test_microseconds_are_microseconds_and_a_spread_has_its_own_unit(unas_hw: Run, folder: Path) -> None:
+    (folder / "lut.csv").write_text("op,latency (µs),sd_ms\na,1500,0.25\n", encoding="utf-8")
+    columns = ("--column", "key=op", "--column", "ms=latency (µs)")
+    read(unas_hw("tables", "import", "lut.csv", "--output", "out", *columns, "--json"))
+    (row,) = read(unas_hw("tables", "show", "out", "--json"))["rows"]
+    assert (row["latency_ms"], row["sd_ms"]) == (1.5, 0.25)

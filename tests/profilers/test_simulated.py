@@ -113,6 +113,11 @@ def test_an_option_that_is_no_number_is_refused_with_its_value() -> None:
     assert caught.value.mend == "write noise=NUMBER"
 
 
+def test_an_option_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="noise is given twice"):
+        find_simulated("phone?noise=0.05&noise=0")
+
+
 @pytest.mark.parametrize(
     "option", ["period_s=0", "macs_per_ms=0", "noise=nan", "noise=1e9", "two_speed=inf", "outliers=-1", "fusion=1"]
 )

@@ -127,6 +127,9 @@ def test_environments_of_gymnasium_become_square_and_stack_what_they_showed() ->
         ("gym:NoSuch-v0", "makes no 'NoSuch-v0'", "CarRacing"),
         ("gym:unas-hw-tests/Steered-v0", "no single action", "continuous=false"),
         ("gym:unas-hw-tests/Blind-v0", "shows no images", "bytes"),
+        ("gym:unas-hw-tests/Painted-v0?stack=2.7", "has stack=2.7, not a number of frames", "stack=4"),
+        ("gym:unas-hw-tests/Painted-v0?stack=yes", "has stack=True, not a number of frames", "stack=4"),
+        ("gym:unas-hw-tests/Painted-v0?stack=2&stack=3", "given twice", "leave one"),
     ],
 )
 def test_what_is_no_task_is_refused_with_what_would_be_one(name: str, what: str, mend: str) -> None:
