@@ -39,7 +39,8 @@ def test_what_shortcuts_add_goes_together_and_the_middle_of_a_block_is_its_own()
     both = ("stem.0", "stem.1", "blocks.0.conv2", "blocks.0.bn2", "blocks.1.conv2", "blocks.1.bn2")
     assert members(found, "stem.0") == both
     assert {"blocks.2.shortcut.0", "blocks.2.shortcut.1", "blocks.3.bn2"} < set(members(found, "blocks.2.conv2"))
-    assert reasons(found) == {"head.fc": "they are the network's outputs"}
+    shortcut = "its shortcut is not what the branch begins with"
+    assert reasons(found) == {"head.fc": "they are the network's outputs", "blocks.2": shortcut}
 
 
 def test_a_block_is_droppable_where_its_shortcut_is_the_identity() -> None:
@@ -87,7 +88,9 @@ def test_a_layer_at_two_places_has_the_channels_of_both() -> None:
 def test_attention_keeps_what_it_reads_and_writes() -> None:
     found = prunable(networks.Transformer(), SHAPE)
     assert groups(found) == {"encoder.up": (16, 1)} and [block.name for block in found.blocks] == ["encoder"]
-    assert set(reasons(found)) == {"patches", "encoder.down", "fc"}
+    assert set(reasons(found)) == {"patches", "encoder.down", "encoder.attention", "fc", "encoder#2"}
+    assert reasons(found)["encoder.attention"] == "what MultiheadAttention does to channels is not known"
+    assert reasons(found)["encoder#2"] == "nothing in it is a layer that is understood, only encoder.attention"
     by_hand = prunable(networks.HandwrittenAttention(), SHAPE)
     assert groups(by_hand) == {"out": (8, 1), "hidden": (10, 1)}
     assert reasons(by_hand)["stem.0"] == "reshape: it is written for this number of channels"
@@ -282,11 +285,11 @@ class _DependsOnBatch(networks.Vgg):
         return out
 
 
-class _DropsWithoutModule(networks.Vgg):
+class _NoiseInTraining(networks.Vgg):
     def forward(self, x: Tensor) -> Tensor:
-        x = F.dropout(self.features(x), 0.5, self.training)
-        out: Tensor = self.classifier(x.flatten(1))
-        return out
+        if self.training:
+            x = x + torch.randn_like(x)
+        return super().forward(x)
 
 
 class _GivesMaps(networks.Chain):
@@ -310,7 +313,7 @@ class _OnlyLinear(nn.Module):
     [
         (_DependsOnValues, "what it does depends on the values of a tensor"),
         (_DependsOnBatch, "classifier.0 of _DependsOnBatch cannot be traced with 3x3x12x12: mat1 and mat2"),
-        (_DropsWithoutModule, "dropout of _DropsWithoutModule: training changes what it does"),
+        (_NoiseInTraining, "features.0.0 of _NoiseInTraining: training changes what it does"),
         (_GivesMaps, "_GivesMaps gives 2x10x5x8 for 2 images"),
         (_OnlyLinear, "nothing of _OnlyLinear can be left out: fc: they are the network's outputs"),
     ],
@@ -349,4 +352,5 @@ class _UsedTwice(_InPlaceLater):
 
 def test_a_branch_that_is_for_something_else_too_is_no_block() -> None:
     found = prunable(_UsedTwice(), SHAPE)
-    assert not found.blocks and set(reasons(found)) == {"head.fc"}
+    assert not found.blocks and set(reasons(found)) == {"head.fc", "add"}
+    assert reasons(found)["add"] == "branch in it is read by mul too"

@@ -12,15 +12,23 @@ from typing import final
 import torch
 from torch import Tensor
 
+STAYS, LEFT_OUT = "stays", "is left out"
+
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left whole, though it has channels: the path of a module or residual block, why, and where in the
-    network.
+    """What is not made smaller, though it could be of its kind: the path of a module or residual block, why, and what
+    becomes of it.
     """
 
     layer: str
     reason: str
+    so: str = "keeps its width"
+
+    @property
+    def words(self) -> str:
+        """In a line."""
+        return f"{self.layer} {self.so}: {self.reason}"
 
 
 @final

@@ -94,7 +94,7 @@ def _grouping(flow: Flow) -> Grouping:
         units.append(inside)
     reasons = {path: next(filter(None, map(channels.reason, made.tolist())), None) for path, made in makers.items()}
     kept = tuple(Kept(path, reason) for path, reason in reasons.items() if reason)
-    return Grouping(tuple(groups), tuple(units), kept)
+    return Grouping(tuple(groups), tuple(units), (*kept, *flow.kept))
 
 
 def _trials(flow: Flow, grouping: Grouping) -> list[Tensor]:

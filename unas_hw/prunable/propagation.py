@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, final
 
 import torch
@@ -13,8 +14,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrize import is_parametrized
 
+from unas_hw.ops.depthwise import DepthwiseConv2d
 from unas_hw.prunable import operations as ops
-from unas_hw.prunable.channels import Channels, contents, spread, varies
+from unas_hw.prunable.channels import LEFT_OUT, Channels, Kept, contents, spread, varies
 from unas_hw.prunable.tracing import Traced, called
 from unas_hw.recorder import run
 
@@ -22,6 +24,9 @@ NORMS: tuple[type[nn.Module], ...] = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, _InstanceNorm, nn.GroupNorm, nn.PReLU),
 )
 """With numbers of their own for each channel."""
+_READERS = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "bilinear", "matmul", "einsum"})
+"""Functions that are given weights."""
+_HOMES = ("torch.nn.modules.linear", "torch.nn.modules.conv")
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Flow:
     """Where the channels of a network are: by node that gives a tensor or several, those in them; and the sites, in
     order.
 
-    ``moves`` are nodes that were tried out on the channels.
+    ``moves`` are nodes that were tried out on the channels, ``kept`` modules with weights that are left as they are.
     """
 
     traced: Traced
@@ -56,6 +61,7 @@ class Flow:
     held: dict[fx.Node, Any]
     sites: list[Site]
     moves: list[fx.Node]
+    kept: list[Kept]
 
     @cached_property
     def contents(self) -> dict[fx.Node, Tensor]:
@@ -91,11 +97,12 @@ class _Propagation:
     def __init__(self, traced: Traced) -> None:
         self.traced, self.channels = traced, Channels()
         self.held: dict[fx.Node, Any] = {}
-        self.flow = Flow(traced, self.channels, self.held, [], [])
+        self.flow = Flow(traced, self.channels, self.held, [], [], [])
         self._tied = _tied(traced)
         for node in traced.graph.nodes:
             if next(tensors(traced.values[node]), None) is not None:
                 self.held[node] = self._node(node)
+        self.flow.kept.extend(Kept(path, "no output depends on it", LEFT_OUT) for path in _unused(traced))
 
     def _node(self, node: fx.Node) -> Any:
         value = self.traced.values[node]
@@ -116,23 +123,41 @@ class _Propagation:
         if node.op == "call_module":
             module = self.traced.network.get_submodule(str(node.target))
             if isinstance(module, nn.Linear | _ConvNd):  # it is one that could be smaller otherwise
-                own = self.channels.make(str(node.target), len(module.weight))
+                count = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+                own = self.channels.make(str(node.target), count)
                 self.channels.pin(own, f"{where}{reason}")
+            elif any(weight.ndim > 1 for weight in module.parameters()) and not isinstance(module, nn.LayerNorm):
+                self._keep(str(node.target), reason)
         for source in node.all_input_nodes:
+            if source.op == "get_attr" and called(node) in _READERS:
+                self._keep(str(source.target), f"{called(node)} reads it, which is no module")
             for held in tensors(self.held.get(source)):
                 self.channels.pin(held, f"{where}{reason}")
         return _fixed(self.traced.values[node])
+
+    def _keep(self, path: str, reason: str) -> None:
+        if path not in (each.layer for each in self.flow.kept):
+            self.flow.kept.append(Kept(path, reason))
 
     def _function(self, node: fx.Node) -> Any:
         name = ops.function_of(node)
         value, unknown = self.traced.values[node], f"what {called(node)} does to channels is not known"
         sources = [self.held[each] for each in node.all_input_nodes if each in self.held]
-        if name in ops.MOVES:
+        if name in ops.MOVES or (node.target is getattr and isinstance(value, Tensor)):  # x.T, x.data
             return self._moved(node)
+        if node.name in self.traced.same:
+            return sources[0]
+        if name in ops.REDUCTIONS and len(sources) == 1 and isinstance(value, tuple):
+            found = self._reduced(node, sources[0])
+            return found if isinstance(found, str) else (found, found)
         if not isinstance(value, Tensor) or not all(isinstance(each, Tensor) for each in sources):
             return unknown
-        if name in ops.ELEMENTWISE:
+        if name in ops.ELEMENTWISE or (name in ("max", "min") and len(sources) == 2):
             return self._elementwise(node, sources)
+        if name in ops.CASTS:
+            return sources[0]
+        if name == "glu":
+            return self._gated(node, sources[0], ops.argument(node, 1, "dim", -1))
         if name in ops.POOLS and len(sources) == 1:
             return self._pooled(node, sources[0])
         if name == "pad" and len(sources) == 1:
@@ -149,8 +174,14 @@ class _Propagation:
         if len(sources) != 1 or not isinstance(sources[0], Tensor) or not isinstance(value, Tensor):
             return unknown
         (held,) = sources
-        if isinstance(module, ops.ELEMENTWISE_MODULES) or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
+        if (
+            path in self.traced.same
+            or isinstance(module, ops.ELEMENTWISE_MODULES)
+            or (isinstance(module, nn.PReLU) and module.num_parameters == 1)
+        ):
             return held
+        if isinstance(module, nn.GLU):
+            return self._gated(node, held, module.dim)
         if isinstance(module, ops.MOVE_MODULES):
             return self._moved(node)
         if isinstance(module, ops.POOL_MODULES):
@@ -159,6 +190,8 @@ class _Propagation:
             return self._tied[path]
         if module._forward_hooks or module._forward_pre_hooks or is_parametrized(module):
             return f"{type(module).__name__} has hooks or parametrizations"
+        if isinstance(module, nn.Linear | _ConvNd) and not _is_plain(module):
+            return f"{type(module).__name__} computes otherwise than the layer of PyTorch that it is made from"
         if isinstance(module, nn.Linear):
             return self._site(node, "linear", held, -1, module.out_features)
         if isinstance(module, _ConvNd):
@@ -222,11 +255,18 @@ class _Propagation:
         return spread(held.flatten(2)[0, :, 0], value.shape, 1)
 
     def _reduced(self, node: fx.Node, held: Tensor) -> Tensor | str:
-        dims = ops.argument(node, 1, "dim")
+        dims = ops.argument(node, 1, "dim", node.kwargs.get("axis"))
         dims = list(range(held.ndim)) if dims is None else [dims] if isinstance(dims, int) else list(dims)
         if not all(isinstance(dim, int) for dim in dims) or self._mixes(held, dims):
             return f"{called(node)} mixes channels"
-        return held.amax(dims).view(self.traced.values[node].shape)
+        value = self.traced.values[node]
+        shape = value[0].shape if isinstance(value, tuple) else value.shape
+        return held.amax(dims).view(shape)
+
+    def _gated(self, node: fx.Node, held: Tensor, dim: int) -> Tensor | str:
+        """Of halves of which one multiplies the other."""
+        one, other = held.chunk(2, dim)
+        return self._together(node, one, other)
 
     def _mixes(self, held: Tensor, dims: Any) -> bool:
         return any(varies(held, dim) for dim in dims)
@@ -267,12 +307,33 @@ def _apart(one: Tensor, other: Tensor) -> bool:
     )
 
 
+def _is_plain(module: nn.Linear | _ConvNd) -> bool:
+    """Whether it computes as the class of PyTorch that it is or is derived from."""
+    if isinstance(module, DepthwiseConv2d):
+        return True
+    kind = next(each for each in type(module).__mro__ if each.__module__ in _HOMES)
+    return type(module).forward is kind.forward  # type: ignore[attr-defined]
+
+
 def _fixed(value: Any) -> Any:
     if isinstance(value, Tensor):
         return torch.zeros((), dtype=torch.long).expand(value.shape)
     if isinstance(value, tuple | list):
         return type(value)(map(_fixed, value)) if type(value) in (tuple, list) else tuple(map(_fixed, value))
     return value
+
+
+def _unused(traced: Traced) -> list[str]:
+    """Paths of modules with weights of their own that the graph does not know."""
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    read = {str(node.target).rpartition(".")[0] for node in traced.graph.nodes if node.op == "get_attr"}
+    return [
+        path
+        for path, module in traced.network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+        and path not in read
+        and called.isdisjoint(accumulate(path.split("."), "{}.{}".format))
+    ]
 
 
 def _tied(traced: Traced) -> dict[str, str]:

@@ -15,14 +15,16 @@ from torch.nn.modules.conv import _ConvNd
 
 from unas_hw.errors import PruningError
 from unas_hw.prunable.blocks import Block, residual_blocks
-from unas_hw.prunable.channels import Kept
+from unas_hw.prunable.channels import STAYS, Kept
 from unas_hw.prunable.groups import Group, Grouping, grouped
 from unas_hw.prunable.layers import Layer
 from unas_hw.prunable.others import Other, others_of
 from unas_hw.prunable.propagation import Flow, propagate
+from unas_hw.prunable.ready import IMAGES, reason_of
 from unas_hw.prunable.resizing import MaskedReader, resized
 from unas_hw.prunable.rows import layers_of, repeats
-from unas_hw.prunable.tracing import IMAGES, trace
+from unas_hw.prunable.spelling import Trained
+from unas_hw.prunable.tracing import REWRITE, trace
 
 TOLERANCE = 1e-3
 """Of the outputs' size, within which a smaller network is the masked one; rounding is far below."""
@@ -119,7 +121,14 @@ class Prunable:
         if network not in self._masked:
             self._masked[network] = self._with_masks(network)
         module, flat = self._masked[network], self._flat(masks)
-        return lambda x: module(x, flat.to(x.device))
+
+        def run(x: Tensor) -> Any:
+            for each in module.children():
+                if isinstance(each, Trained):  # is none of the network's, and learns from it
+                    each.training = network.training
+            return module(x, flat.to(x.device))
+
+        return run
 
     def slimmed(self, masks: Mapping[str, Tensor], network: nn.Module | None = None) -> nn.Module:
         """A network that has only what these masks leave; in evaluation mode equal to the masked one.
@@ -149,7 +158,8 @@ class Prunable:
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 dropped.add(node.name)
         for node in reversed(graph.nodes):
-            if node.name in dropped or (node.name in self._numbers and not node.users and node.op != "output"):
+            beside = node.name in self._numbers or node.op == "get_attr"
+            if node.name in dropped or (beside and not node.users and node.op != "output"):
                 graph.erase_node(node)
         memo: dict[int, Any] = {}
         parts = self._parts(network, graph)
@@ -204,6 +214,7 @@ class Prunable:
         graph = copy.deepcopy(self._flow.traced.graph)
         nodes = {node.name: node for node in graph.nodes}
         parts = self._parts(network, graph)
+        parts |= {path: copy.copy(part) for path, part in parts.items() if isinstance(part, Trained)}
         with graph.inserting_after(graph.find_nodes(op="placeholder")[0]):
             flat = graph.placeholder("masks_of_all")
         for site in self._flow.sites:
@@ -227,24 +238,59 @@ def prunable(network: nn.Module, shape: tuple[int, int, int]) -> Prunable:
     Raises:
         PruningError: If the network cannot be traced, or nothing can be left out; it names the module and why.
     """
+    try:
+        return _prunable(network, shape)
+    except PruningError:
+        raise
+    except (Exception, SystemExit) as error:  # of code that is not ours: whatever it is, it is one line
+        what = f"{type(network).__name__} cannot be pruned: {type(error).__name__}: {reason_of(error)}"
+        raise PruningError(what, mend=REWRITE) from error
+
+
+def _prunable(network: nn.Module, shape: tuple[int, int, int]) -> Prunable:
     flow = propagate(trace(network, shape))
     blocks, kept = residual_blocks(flow)
+    checked = False
     while True:
         grouping = grouped(flow)
         grouping = replace(grouping, kept=(*grouping.kept, *kept))
         found = Prunable(network, flow, grouping, blocks, shape)
+        if not checked:
+            _check_traced(found, shape)
+            checked = True
         wrong = _wrong(found, shape)
         if not wrong:
             break
         for group, units in zip(found.groups, grouping.units, strict=True):
             if group.name in wrong:
                 flow.channels.pin(units, CHANGES)
-        kept += [Kept(block.name, CHANGES) for block in blocks if block.name in wrong]
+        kept += [Kept(block.name, CHANGES, STAYS) for block in blocks if block.name in wrong]
         blocks = tuple(block for block in blocks if block.name not in wrong)
     if not found.groups and not found.blocks:
-        why = "; ".join(f"{each.layer}: {each.reason}" for each in found.kept[:3])
+        why = "; ".join(f"{each.layer}: {each.reason}" for each in found.kept[:3]) or "it has no layers"
         raise PruningError(f"nothing of {type(network).__name__} can be left out: {why}", mend="prune another network")
     return found
+
+
+@torch.no_grad()
+def _check_traced(found: Prunable, shape: tuple[int, int, int]) -> None:
+    """Refuses a network that does something else than its graph: what is not called by ``forward`` is not in it."""
+    network, name = copy.deepcopy(found.network).eval(), type(found.network).__name__
+    images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    once, again = (network(images.clone()) for _ in range(2))
+    if not bool(once.isfinite().all()):
+        raise PruningError(f"{name} gives numbers that are not finite for random images", mend="change how it begins")
+    if not torch.equal(once, again):
+        raise PruningError(
+            f"{name} gives something else every time in evaluation",
+            mend="draw random numbers in training only, as F.dropout(x, p, training=self.training)",
+        )
+    if not _close(found.masked(network, {})(images.clone()), once):
+        raise PruningError(f"what was traced of {name} gives something else than it", mend=REWRITE)
+
+
+def _close(some: Tensor, others: Tensor) -> bool:
+    return torch.allclose(some, others, rtol=0, atol=TOLERANCE * float(others.abs().max()))
 
 
 @torch.no_grad()
@@ -261,7 +307,7 @@ def _wrong(found: Prunable, shape: tuple[int, int, int]) -> set[str]:
             got = found.slimmed(masks, network)(images)
         except Exception:  # whatever it is: what does not run smaller is kept whole, and told
             return False
-        return torch.allclose(got, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
+        return _close(got, expected)
 
     sizes = found.sizes
     least = {name: int(size > 1) for name, size in sizes.items()}  # a block's is 0
