@@ -62,6 +62,41 @@ def test_budgets_that_nothing_keeps_exit_3_before_anything_is_trained(unas_hw: R
     assert not (folder / "runs").exists()
 
 
+def test_what_the_function_was_told_is_printed_and_a_width_is_not_the_channels(unas_hw: Run, images: str) -> None:
+    text = """
+from torch import nn
+
+def width(num_classes, in_channels=3, channels=32):
+    layers = nn.Conv2d(in_channels, channels, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(channels, num_classes))
+"""
+    Path("width.py").write_text(text)
+    told = unas_hw(
+        "prune", "width.py:width", "--macs-budget", "1", "--dataset", images, "--device", "sim:phone", "--json"
+    )
+    assert told.exit_code == 3
+    found = read(told)
+    assert found["network"] == "width(num_classes=3, in_channels=1)"
+    assert told.stderr.count("network    width(num_classes=3, in_channels=1)") == 1
+    assert found["whole"]["params"] == 32 * 9 + 32 + 32 * 3 + 3
+    assert found["not_pruned"] == {"4": "they are the network's outputs"}
+
+
+def test_a_network_of_which_nothing_can_be_pruned_says_so_in_a_line_before_anything_is_done(
+    unas_hw: Run, images: str, folder: Path
+) -> None:
+    Path("flat.py").write_text(
+        "from torch import nn\n"
+        "def build(classes, channels):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))\n"
+        "class Two(nn.Module):\n    def __init__(self, classes):\n        super().__init__()\n"
+        "    def forward(self, x, y):\n        return x + y\n"
+    )
+    budget = ("--macs-budget", "50%", "--dataset", images)
+    refused(unas_hw("prune", "flat.py", *budget), 2, "nothing of Sequential can be left out: 1: they are the network's")
+    refused(unas_hw("prune", "flat.py:Two", *budget), 2, "Two takes 2 inputs (x, y), not images alone")
+    assert not (folder / "runs").exists()
+
+
 def test_wrong_networks_and_budgets_are_refused_before_anything_is_done(
     unas_hw: Run, images: str, folder: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from torch import nn
 
 from unas_hw.errors import SpaceError, UnknownSpaceError
 from unas_hw.spaces import SPACES
+from unas_hw.spaces.arguments import CHANNELS, CLASSES, SIZE, Told, arguments
 from unas_hw.spaces.user_code import blamed, load_module, said_of
 
 FUNCTION = "build"
 """Of a file, where no other is named."""
-_NAMES = {"classes": ("classes", "num_classes"), "channels": ("channels", "in_channels")}
+WRITE_IT = f"write def {FUNCTION}(classes, channels): ... that returns the network"
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,30 @@ class Factory:
     classes: int
     _function: Callable[..., Any] = field(repr=False)
 
-    def __call__(self, *, classes: int, channels: int) -> nn.Module:
-        """A network; it is told the classes and channels if it takes ``classes`` or ``num_classes`` and so on.
+    def told(self, *, classes: int, channels: int, size: int | None = None) -> Told:
+        """What the function is told of images of so many channels and pixels; see ``unas_hw.spaces.arguments``.
+
+        Raises:
+            SpaceError: If nothing says what it has to be told.
+        """
+        given = {CLASSES: classes, CHANNELS: channels, SIZE: size or self.image_shape[1]}
+        with blamed(self.file):
+            return arguments(self._function, self.function, given)
+
+    @property
+    def function(self) -> str:
+        """What the file calls it."""
+        return FUNCTION if self.origin.endswith(".py") else self.origin.rpartition(":")[2]
+
+    def __call__(self, *, classes: int, channels: int, size: int | None = None) -> nn.Module:
+        """A network; the function is told what ``told`` says.
 
         Raises:
             SpaceError: If the function fails, naming the line, or gives anything else.
         """
+        told = self.told(classes=classes, channels=channels, size=size)
         with blamed(self.file):
-            taken = inspect.signature(self._function).parameters
-            given = {"classes": classes, "channels": channels}
-            told = {word: given[key] for key, words in _NAMES.items() for word in words if word in taken}
-            network = self._function(**told)
+            network = told.call(self._function)
         if not isinstance(network, nn.Module):
             raise SpaceError(
                 f"{self.origin} gives {type(network).__name__}, no network", mend="return a torch.nn.Module"
@@ -83,12 +96,12 @@ def load_factory(target: str) -> Factory:
         path = Path(module.__file__ or ".")
     name = re.sub(r"[^\w-]+", "-", name)
     found = getattr(module, function, None)
+    if isinstance(found, nn.Module):
+        raise SpaceError(f"{function} of {place} is a network, not a function that makes one", mend=WRITE_IT)
     if not callable(found):
-        raise SpaceError(
-            f"{place} has no function {function!r}",
-            mend=f"write def {FUNCTION}(classes, channels): ... that returns the network",
-        )
-    shape, classes = said_of(module)
+        raise SpaceError(f"{place} has no function {function!r}", mend=WRITE_IT)
+    with blamed(path):
+        shape, classes = said_of(module)
     return Factory(origin, f"my-{name}" if name in SPACES else name, path, shape, classes, found)
 
 

@@ -21,8 +21,10 @@ from unas_hw.errors import SpaceError
 from unas_hw.extremes import spread
 from unas_hw.prunable.layers import Layer
 from unas_hw.prunable.prunable import prunable
+from unas_hw.prunable.ready import IMAGES, ready
 from unas_hw.space import Architecture, Decision, SearchSpace, Term
 from unas_hw.spaces import SUBSET
+from unas_hw.spaces.arguments import CHANNELS
 from unas_hw.spaces.factories import Factory, load_factory
 from unas_hw.supernet import Supernet
 from unas_hw.terms import Mask, Paths
@@ -57,14 +59,45 @@ class SubsetSpace(SearchSpace):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.prunable = prunable(self._whole(), image_shape)
-        if self.prunable.classes != classes:
-            raise SpaceError(
-                f"{factory.origin} gives {self.prunable.classes} outputs, there are {classes} classes",
-                mend="let the function take them: def build(classes, channels): ...",
-            )
+            if self.prunable.classes != classes:
+                raise SpaceError(
+                    f"{factory.origin} gives {self.prunable.classes} outputs, there are {classes} classes; it was "
+                    f"called as {self.told}",
+                    mend="let the function take them: def build(classes, channels): ...",
+                )
+            self._check_channels()
+
+    @property
+    def told(self) -> str:
+        """The call that makes the whole network: ``build(classes=10, channels=3)``."""
+        channels, size, _ = self.input_shape[1:]
+        told = self.factory.told(classes=self.classes, channels=channels, size=size)
+        return told.words(self.factory.function)
 
     def _whole(self) -> nn.Module:
-        return self.factory(classes=self.classes, channels=self.input_shape[1])
+        channels, size, _ = shape = self.input_shape[1:]
+        return ready(self.factory(classes=self.classes, channels=channels, size=size), shape)
+
+    def _check_channels(self) -> None:
+        """Refuses a word that could also be a width, where the network takes the same images whatever it is told."""
+        channels, size, _ = shape = self.input_shape[1:]
+        if self.factory.told(classes=self.classes, channels=channels, size=size).is_clear(CHANNELS):
+            return
+        try:
+            other = ready(self.factory(classes=self.classes, channels=channels + 1, size=size), shape)
+            with torch.no_grad():
+                other.eval()(torch.zeros(IMAGES, *shape))
+        except Exception:  # whatever it is: such a network is for other images, as it should be
+            return
+        sizes = [
+            {name: each.shape for name, each in net.state_dict().items()} for net in (other, self.prunable.network)
+        ]
+        if sizes[0] != sizes[1]:
+            raise SpaceError(
+                f"{self.told} takes images of {channels} channels whatever number it is told: that means something "
+                f"else",
+                mend="call the channels of the images in_channels, and give the other a default",
+            )
 
     @property
     def version(self) -> str:

@@ -17,6 +17,9 @@ from profilers.errors import UnasError
 from profilers.files import explained
 from unas_hw.errors import SpaceError
 
+MOST_CHANNELS = 4
+"""Of an image."""
+
 
 def load_module(path: Path) -> ModuleType:
     """The module of a file, executed once for each content; files of one name in two folders are two modules.
@@ -44,9 +47,30 @@ def load_module(path: Path) -> ModuleType:
 
 
 def said_of(module: ModuleType) -> tuple[tuple[int, int, int], int]:
-    """``IMAGE_SHAPE`` and ``CLASSES`` of the user's own file; those of CIFAR-10 where it does not say them."""
-    channels, height, width = getattr(module, "IMAGE_SHAPE", (3, 32, 32))
-    return (channels, height, width), getattr(module, "CLASSES", 10)
+    """``IMAGE_SHAPE`` and ``CLASSES`` of the user's own file; those of CIFAR-10 where it does not say them.
+
+    Raises:
+        SpaceError: If they are no such numbers.
+    """
+    shape, classes = getattr(module, "IMAGE_SHAPE", (3, 32, 32)), getattr(module, "CLASSES", 10)
+    listed = isinstance(shape, tuple | list)
+    if listed and (len(shape) != 3 or not all(map(_is_count, shape)) or _ends_with_channels(*shape)):
+        raise SpaceError(
+            f"IMAGE_SHAPE is {shape!r}, not channels, height and width", mend="write IMAGE_SHAPE = (3, 32, 32)"
+        )
+    channels, height, width = shape
+    classes = len(classes) if isinstance(classes, list | tuple | dict) else classes  # their names
+    if not _is_count(classes):
+        raise SpaceError(f"CLASSES is {classes!r}, no number", mend="write CLASSES = 10")
+    return (channels, height, width), classes
+
+
+def _ends_with_channels(first: int, second: int, third: int) -> bool:
+    return first == second > MOST_CHANNELS >= third
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 @contextmanager
@@ -54,7 +78,7 @@ def blamed(path: Path) -> Iterator[None]:
     """Turns what the user's code raises into a ``SpaceError`` that names the line of the file it came from."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that is executed ends itself, or reads other arguments
         at = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else _line(error, path)
         where = f"{path}, line {at}" if at else str(path)
         if isinstance(error, UnasError):
@@ -62,6 +86,8 @@ def blamed(path: Path) -> Iterator[None]:
         what = error.msg if isinstance(error, SyntaxError) else next(iter(str(error).splitlines()), "")
         if isinstance(error, ModuleNotFoundError):
             mend = f"put it into {path.name} itself, or install it: pip install -e FOLDER"
+        elif isinstance(error, SystemExit):
+            mend = "put what is only for running the file below if __name__ == '__main__':"
         else:
             mend = f"python -c 'import runpy; runpy.run_path(\"{path}\")' shows all of it"
         raise SpaceError(f"{where}: {type(error).__name__}: {what}", mend=mend) from error

@@ -33,10 +33,11 @@ def prune(settings: PruneSettings, rule: TimingRule | None = None) -> Job[dict[s
 
     Returns:
         As ``unas_hw.jobs.search.search``, with ``whole`` and ``pruned`` (``macs`` of one image, ``params``, ``ms`` as
-        measured), ``kept_units`` and ``kept_blocks`` (``[kept, all]``), ``not_pruned`` (layers, and why),
-        ``binary_gap`` of the masks at the end of the training, ``multipliers``, and ``interpolation``: errors on
-        networks that were held out, in percent, None without a latency budget. For budgets that no sub-network can
-        keep ``feasible`` is false, ``run`` None, and ``unmet`` says which.
+        measured), ``kept_units`` and ``kept_blocks`` (``[kept, all]``), ``not_pruned`` (layers and
+        blocks, and why), ``network`` (the call that made it), ``binary_gap`` of the masks at the end of the training,
+        ``multipliers``, and ``interpolation``: errors on networks that were held out, in percent, None without a
+        latency budget. For budgets that no sub-network can keep ``feasible`` is false, ``run`` None, and ``unmet`` says
+        which.
 
     Raises:
         BudgetError: If there is no budget, or one cannot be read.
@@ -54,8 +55,9 @@ def prune(settings: PruneSettings, rule: TimingRule | None = None) -> Job[dict[s
         precision=settings.target.precision or "float32",
     )
     assert isinstance(space, SubsetSpace)  # what the prefix says
+    yield Step("trace", 0, 1, f"network    {space.told}")
     for each in space.prunable.kept:
-        yield Step("trace", 0, 1, f"{each.layer} keeps its width: {each.reason}")
+        yield Step("trace", 0, 1, each.words)
     if lacks := space.workload(architecture_of(space, everything(space.prunable))).cost.lacks:
         yield Step("trace", 0, 1, f"MACs are {lacks}")
     multiple = multiple_of(settings)

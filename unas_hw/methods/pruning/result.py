@@ -50,6 +50,7 @@ def common(settings: PruneSettings, whole: Whole) -> dict[str, Any]:
         "device": whole.table.header["device"],
         "budget": settings.budget,
         "budget_ms": whole.budget.in_ms,
+        "network": whole.space.told,
         "whole": {**whole.needs, "ms": whole.ms},
         "macs_without": list(whole.space.workload(whole.architecture).cost.not_counted),
         "not_pruned": {each.layer: each.reason for each in whole.prunable.kept},
