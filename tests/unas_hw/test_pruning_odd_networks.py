@@ -201,6 +201,14 @@ def hooked() -> nn.Module:
     return network
 
 
+def hooked_at_zero() -> nn.Module:
+    """Of outputs that are all 0 twice as much is the same."""
+    network = hooked()
+    nn.init.zeros_(network.get_parameter("body.6.weight"))
+    nn.init.zeros_(network.get_parameter("body.6.bias"))
+    return network
+
+
 def rewritten() -> nn.Module:
     network, before = Net(), Net.forward
     network.forward = lambda x: 2 * before(network, x)  # type: ignore[method-assign]
@@ -261,6 +269,7 @@ REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
     (Recurrent, "nothing of Recurrent can be left out: conv: gru: what GRU does to channels is not known"),
     (Exits, "Exits cannot be pruned: SystemExit: 3"),
     (hooked, "what was traced of Net gives something else"),
+    (hooked_at_zero, "what was traced of Net gives something else than"),
     (rewritten, "what was traced of Net gives something else"),
     (lazy_beside, "extra of Net is lazy: it has no sizes"),
     (infinite, "Sequential gives numbers that are not finite"),
