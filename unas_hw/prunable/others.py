@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from profilers.arithmetic import MacCounter
 from unas_hw.prunable.blocks import Block
 from unas_hw.prunable.propagation import Flow, tensors
-from unas_hw.prunable.tracing import IMAGES
+from unas_hw.prunable.ready import IMAGES
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def _others(flow: Flow, blocks: tuple[Block, ...], shape: tuple[int, int, int]) 
         weights = {id(each): each.numel() for each in _weights(traced.network, node) if id(each) not in owned}
         owned |= weights.keys()
         if counter.macs or weights or counter.not_counted:
-            around = tuple(block.name for block in blocks if node.name in block.nodes)
+            needed = {each.name for each in (node.users if node.op == "get_attr" else (node,))}
+            around = tuple(block.name for block in blocks if needed <= block.nodes)
             given = [traced.values[each] for each in (*node.all_input_nodes, node)]
             moved = sum(each.numel() for each in tensors(given)) // IMAGES
             macs, params = counter.macs / IMAGES, sum(weights.values())
