@@ -43,10 +43,10 @@ def unit_of_column(name: str) -> str | None:
     """
     text = _CAMEL.sub(" ", unicodedata.normalize("NFKC", name)).lower().replace("μ", "µ")
     words = _WORD.findall(text)
-    last = next((word for word in reversed(words) if not (_STATISTIC.fullmatch(word) or word.isdigit())), "")
+    last, outside = _last(words), _last(_WORD.findall(re.sub(r"['’]s\b", "", _BRACKETS.sub(" ", text))))
     inside = {word for part in _BRACKETS.findall(text) for word in _WORD.findall(part)}
     over, by, under = ratio.groups() if (ratio := _RATIO.search(text)) else ("", "", "")
-    said = ({*words} - _WEAK | {last, over, under} | inside) & _SPELLINGS
+    said = ({*words} - _WEAK | {last, outside, over, under} | inside) & _SPELLINGS
     units = sorted({TIME_UNITS[word] for word in said})
     rate = under in _SPELLINGS and not (by == "/" and _OF_TIME.fullmatch(over))
     other = any(map(_OTHER_UNIT.fullmatch, words)) or {"w", "j", "b"} & inside
@@ -56,3 +56,7 @@ def unit_of_column(name: str) -> str | None:
     if len(units) > 1:
         raise UnitError(f"{name!r} says two units, {' and '.join(units)}", mend="rename it in a copy of the file")
     return units[0] if units else None
+
+
+def _last(words: list[str]) -> str:
+    return next((word for word in reversed(words) if not (_STATISTIC.fullmatch(word) or word.isdigit())), "")

@@ -42,7 +42,7 @@ def test_a_column_of_something_else_is_refused(name: str) -> None:
         unit_of_column(name)
 
 
-@pytest.mark.parametrize("name", ["time (s) [ms]", "latency_ms_us", "ms (µs)"])
+@pytest.mark.parametrize("name", ["time (s) [ms]", "latency_ms_us", "ms (µs)", "time_s (ms)"])
 def test_a_column_of_two_units_is_refused(name: str) -> None:
     with pytest.raises(UnitError, match="says two units"):
         unit_of_column(name)
