@@ -33,7 +33,7 @@ KINDS: dict[str, Callable[[], Inputs]] = {
 
 def counted(kind: str, folder: Path, list_all: bool) -> dict[str, int]:
     """How many of the kind became what; each is tried in a folder of its own."""
-    tally = dict.fromkeys(OUTCOMES, 0)
+    tally: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     for number, (name, answer, right) in enumerate(KINDS[kind]()):
         place = folder / kind / str(number)
         place.mkdir(parents=True)

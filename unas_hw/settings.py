@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from unas_hw.errors import ConfigurationError, MethodError
 
@@ -137,12 +137,12 @@ def typed(config: type, name: str, value: Any, key: str) -> Any:
         return value
     if wanted is float and not _is_bool(value):
         with suppress(TypeError, ValueError, OverflowError):
-            if math.isfinite(number := float(value)):
+            if math.isfinite(number := float(cast(Any, value))):
                 return number
         raise ConfigurationError(f"{key} is {value!r}, not a number", mend=f"write {key}: 0.1")
     if wanted is int and not _is_bool(value):
         with suppress(TypeError):
-            return operator.index(value)  # NumPy's integers too
+            return operator.index(cast(Any, value))  # NumPy's integers too
     if isinstance(wanted, type) and type(value) is not wanted:
         raise ConfigurationError(f"{key} is {value!r}, not of type {wanted.__name__}", mend=f"give {key} another value")
     return value

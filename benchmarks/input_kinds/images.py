@@ -105,8 +105,8 @@ def images() -> Inputs:
     yield from _arrays()
 
 
-def _grey(image: Image.Image, form: type[np.generic], factor: int) -> Image.Image:
-    return Image.fromarray(np.asarray(image.convert("L")).astype(form) * form(factor))
+def _grey(image: Image.Image, form: npt.DTypeLike, factor: int) -> Image.Image:
+    return Image.fromarray((np.asarray(image.convert("L"), np.int64) * factor).astype(form))
 
 
 def _float(image: Image.Image, path: Path) -> None:

@@ -17,6 +17,7 @@ from profilers.files import explained
 from unas_hw.data.dataset import Source
 from unas_hw.data.decode import Encoded, kept, states, survey
 from unas_hw.data.layout import arranged
+from unas_hw.data.pixels import Pixels
 from unas_hw.data.tree import count_of, is_left_behind, read_tree, shown
 
 LARGE = 96
@@ -53,12 +54,11 @@ def read(path: Path, image_size: int | None, cache_bytes: int) -> Source:
     size = image_size or found.size
     encoded = Encoded(name, len(files), stored, found.channels, size, found.ground)
     copies: Iterator[str] = iter(())
+    pixels: Pixels = encoded
     with explained(path):
-        small = encoded.nbytes <= cache_bytes  # or a million files would be asked for their dates in vain
-        if small:
+        if encoded.nbytes <= cache_bytes:  # or a million files would be asked for their dates in vain
             known = states(files)
-            copies = _copies(known, labels, counts, name)
-        pixels = kept(encoded, known) if small else encoded
+            pixels, copies = kept(encoded, known), _copies(known, labels, counts, name)
     return Source(
         pixels,
         torch.tensor(labels),
