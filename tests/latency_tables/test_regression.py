@@ -53,7 +53,7 @@ def test_too_few_rows_predict_nothing(table: LatencyTable) -> None:
         complete(poor, UNKNOWN)
     assert UNKNOWN[0].key in caught.value.what
     assert "the nearest is conv[" in caught.value.what
-    assert "unas-hw profile --device sim:phone" in caught.value.mend
+    assert "unas-hw profile --device 'sim:phone?macs_per_ms=2e5'" in caught.value.mend
 
 
 def test_rows_that_do_not_predict_each_other_predict_nothing(table: LatencyTable) -> None:
