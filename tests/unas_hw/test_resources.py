@@ -94,7 +94,7 @@ def test_a_table_without_energy_is_refused_with_the_command_that_measures_it(
 ) -> None:
     with pytest.raises(MissingEntryError, match="has no energy of 20 operations of toy, such as conv") as caught:
         Energy(space, table)
-    assert caught.value.mend == f"unas-hw profile --device {PHONE} --space toy --energy"
+    assert caught.value.mend == f"unas-hw profile --device '{PHONE}' --space toy --energy"
     published = LatencyTable.load(find_published("pixel1")[0])
     with pytest.raises(MissingEntryError) as caught:
         Energy(space, published)
